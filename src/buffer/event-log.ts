@@ -1,0 +1,52 @@
+import { parseEventId } from './event-id.js'
+
+/**
+ * An ordered, bounded history of encoded events: what a client that reconnects is answered from.
+ *
+ * Sequences start at 1 and have no holes. A log keeps whole frames, never the objects they were made of. Every
+ * method answers at once; a log that lives elsewhere keeps a local copy of what it answers from.
+ */
+export interface EventLog {
+  /** Names this history. Another history, such as the one after a restart, has another epoch. */
+  readonly epoch: string
+  /** The sequence of the oldest event held; equal to `next` when none is. */
+  readonly oldest: number
+  /** The sequence that the next event will get. */
+  readonly next: number
+  /**
+   * Keeps an event and returns its sequence. `block` is an encoded event without an id: the log puts the id in.
+   * Whatever this throws is told to the sender as `ERR_SSE_LOG_FAILED`, and the event is not sent.
+   */
+  append(block: string): number
+  /**
+   * Copies frames to `into`, from the sequence `from` on, until they are `maxBytes` or more or the end is
+   * reached. Returns the sequence after the last one copied. `from` is between `oldest` and `next`.
+   */
+  read(from: number, maxBytes: number, into: string[]): number
+  /** The size of the events held from the sequence `from` to the end. `from` is between `oldest` and `next`. */
+  bytesFrom(from: number): number
+  /** Calls the listener after each append, in the same turn. Returns what stops it. A listener must not throw. */
+  onAppend(listener: () => void): () => void
+}
+
+/** Where a client's Last-Event-ID stands in a log. */
+export type LogPosition =
+  | { known: true; next: number }
+  | {
+      known: false
+      /**
+       * `unknown`: not an id of ours. `other-epoch`: from another history, such as before a restart.
+       * `evicted`: older than what is held. `future`: not given out yet.
+       */
+      cause: 'unknown' | 'other-epoch' | 'evicted' | 'future'
+    }
+
+/** Looks a Last-Event-ID up. O(1), whatever the id. */
+export function locate(log: EventLog, lastEventId: string): LogPosition {
+  const id = parseEventId(lastEventId)
+  if (id === null) return { known: false, cause: 'unknown' }
+  if (id.epoch !== log.epoch) return { known: false, cause: 'other-epoch' }
+  if (id.sequence >= log.next) return { known: false, cause: 'future' }
+  if (id.sequence < log.oldest - 1) return { known: false, cause: 'evicted' }
+  return { known: true, next: id.sequence + 1 }
+}

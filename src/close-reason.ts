@@ -1,0 +1,36 @@
+/**
+ * Why a connection closed. Each connection has one; the first cause wins.
+ *
+ * | reason | cause |
+ * |---|---|
+ * | `client-closed` | the client left, or the network reset the connection |
+ * | `server-closed` | `close()` without a reason of its own |
+ * | `completed` | the program said that the stream is complete |
+ * | `shutdown` | the program said that the server stops |
+ * | `replaced` | the program said that another connection took over |
+ * | `unauthorized` | the program said that the client may not go on |
+ * | `aborted` | `abort()` without a reason of its own |
+ * | `error` | `sendError()` |
+ * | `slow-consumer` | a source that cannot be paused overran its buffer under the policy `close` |
+ * | `gap` | the client's position cannot be answered and `replay.afterGap` is `close` |
+ * | `write-stalled` | the peer took no bytes for `writeStallMs` |
+ * | `transport-error` | writing failed |
+ * | `refused` | the request got another answer than a stream: HEAD, or an Accept header without event streams |
+ */
+export type CloseReason = (typeof CLOSE_REASONS)[number]
+
+export const CLOSE_REASONS = [
+  'client-closed',
+  'server-closed',
+  'completed',
+  'shutdown',
+  'replaced',
+  'unauthorized',
+  'aborted',
+  'error',
+  'slow-consumer',
+  'gap',
+  'write-stalled',
+  'transport-error',
+  'refused',
+] as const

@@ -1,0 +1,314 @@
+import type { EventEmitter } from 'eventemitter3'
+import { type ActorRefFrom, createActor } from 'xstate'
+import type { Timer } from '../clock.js'
+import type { CloseReason } from '../close-reason.js'
+import { Gate, type Guarded } from '../producers/gate.js'
+import { closedError } from '../producers/send.js'
+import { encodeComment, encodeEvent } from '../wire/encode.js'
+import type { EventInput, EventMap } from '../wire/event.js'
+import { answerTo, type StreamRequest } from '../wire/request.js'
+import { liveConnectionMachine, type Reporting } from './effects.js'
+import type { Effects, LifecycleEvent, Phase } from './machine.js'
+import type { ResolvedOptions } from './options.js'
+import { type Gap, Outbox, type OutboxOwner } from './outbox.js'
+import { Pump, type PumpOwner } from './pump.js'
+import type { ClosedInfo, SSEHandlerEvents } from './sse-handler-events.js'
+import type { Transport, TransportSink } from './transport.js'
+
+const HEARTBEAT_COMMENT = encodeComment('')
+
+type EventName = EventEmitter.EventNames<SSEHandlerEvents>
+
+/** One connection: wires gate, outbox, pump, transport and machine together, and carries the machine's effects out. */
+export class Connection<Events extends EventMap>
+  implements Guarded<Events>, OutboxOwner, PumpOwner, TransportSink, Effects, Reporting
+{
+  phase: Phase = 'opening'
+  lastEventId: string | null = null
+  dropped = 0
+  gaps = 0
+  readonly sessionId: string
+  readonly openedAt = Date.now()
+  readonly gate: Gate<Events>
+  readonly outbox: Outbox<Events>
+  readonly pump: Pump
+  readonly #options: ResolvedOptions
+  readonly #transport: Transport
+  readonly #audience: EventEmitter<SSEHandlerEvents>
+  readonly #actor: ActorRefFrom<typeof liveConnectionMachine>
+  readonly #startedAt: number
+  #timer: Timer | null = null
+  #stopListening: (() => void) | null = null
+  #controller: AbortController | null = null
+  #isDropping = false
+  #error: unknown
+  #closed: ClosedInfo | null = null
+  #closedPromise: Promise<ClosedInfo> | null = null
+  #resolveClosed: ((info: ClosedInfo) => void) | null = null
+
+  constructor(
+    transport: Transport,
+    request: StreamRequest,
+    options: ResolvedOptions,
+    audience: EventEmitter<SSEHandlerEvents>,
+  ) {
+    this.sessionId = options.sessionId ?? crypto.randomUUID()
+    this.#options = options
+    this.#transport = transport
+    this.#audience = audience
+    this.#startedAt = options.clock.now()
+    this.outbox = new Outbox(options, this)
+    this.gate = new Gate(this, options, options.clock)
+    this.pump = new Pump(this.outbox, transport, this, options.clock, options.writeStallMs)
+    this.#actor = createActor(liveConnectionMachine, { input: this })
+    this.#open(request)
+  }
+
+  get closed(): Promise<ClosedInfo> {
+    this.#closedPromise ??=
+      this.#closed === null
+        ? new Promise((resolve) => {
+            this.#resolveClosed = resolve
+          })
+        : Promise.resolve(this.#closed)
+    return this.#closedPromise
+  }
+
+  /** Made on first use: on Node 20 an AbortController costs 2 µs. */
+  get signal(): AbortSignal {
+    if (this.#controller === null) {
+      this.#controller = new AbortController()
+      const reason = this.#actor.getSnapshot().context.reason
+      if (reason !== null) this.#controller.abort(closedError(reason))
+    }
+    return this.#controller.signal
+  }
+
+  get durationMs(): number {
+    return this.#closed?.durationMs ?? Math.round(this.#options.clock.now() - this.#startedAt)
+  }
+
+  /** Lets the machine know. What comes after the close is of no interest. */
+  tell(event: LifecycleEvent): void {
+    if (this.phase !== 'closed') this.#actor.send(event)
+  }
+
+  /** Counts an event that found no room, and tells of the first of each series. */
+  countDrop(): void {
+    this.dropped += 1
+    if (this.#isDropping) return
+    this.#isDropping = true
+    this.emit('dropped', { dropped: this.dropped })
+  }
+
+  /** The error behind the end, for `closed`; never sent to the client. */
+  keepError(error: unknown): void {
+    this.#error ??= error
+  }
+
+  emit<Name extends EventName>(name: Name, ...args: EventEmitter.EventArgs<SSEHandlerEvents, Name>): void {
+    try {
+      this.#audience.emit(name, ...args)
+    } catch (error) {
+      this.report(error, `listener of '${name}'`)
+    }
+  }
+
+  #open(request: StreamRequest): void {
+    const answer = answerTo(request)
+    if (answer.stream) {
+      this.lastEventId = answer.lastEventId
+      this.outbox.open(this.sessionId, answer.lastEventId, answer.paddingBytes)
+    }
+    this.#actor.start()
+    this.#transport.attach(this)
+    if (this.phase !== 'opening') return
+    try {
+      this.#transport.open(answer)
+    } catch (error) {
+      this.failed(error)
+      return
+    }
+    if (!answer.stream) {
+      this.tell({ type: 'refused' })
+      return
+    }
+    this.#stopListening = this.#options.log?.onAppend(() => this.pump.wake()) ?? null
+    this.tell({ type: this.outbox.isReplaying ? 'resumed' : 'opened' })
+    if (this.#options.heartbeatFormat !== 'none') this.#scheduleHeartbeat(this.#options.heartbeatMs)
+    this.pump.wake()
+  }
+
+  // What the gate guards.
+
+  hasRoom(reserved: number): boolean {
+    return this.outbox.hasRoom(reserved)
+  }
+
+  encode(event: EventInput<Events>): string {
+    return this.outbox.encode(event)
+  }
+
+  accept(block: string): void {
+    this.outbox.accept(block)
+    this.#isDropping = false
+    this.pump.wake()
+  }
+
+  // What the outbox tells.
+
+  gapMet(gap: Gap): void {
+    this.gaps += 1
+    this.emit('gap', gap)
+    if (gap.continues === 'close') this.tell({ type: 'closeRequested', reason: 'gap' })
+  }
+
+  // What the pump tells.
+
+  wrote(): void {
+    if (this.phase === 'replaying' && !this.outbox.isReplaying) this.tell({ type: 'caughtUp' })
+    this.gate.serve()
+  }
+
+  emptied(): void {
+    if (this.phase !== 'draining') return
+    this.pump.stop()
+    this.#transport.end()
+  }
+
+  blocked(): void {
+    this.tell({ type: 'blocked' })
+  }
+
+  unblocked(): void {
+    this.tell({ type: 'unblocked' })
+  }
+
+  stalled(): void {
+    this.tell({ type: 'evicted', reason: 'write-stalled' })
+  }
+
+  failed(error: unknown): void {
+    this.keepError(error)
+    this.tell({ type: 'evicted', reason: 'transport-error' })
+  }
+
+  // What the transport tells.
+
+  roomMade(): void {
+    this.pump.roomMade()
+  }
+
+  ended(): void {
+    this.tell({ type: 'drained' })
+  }
+
+  lost(reason: 'client-closed' | 'transport-error', error?: unknown): void {
+    if (error !== undefined) this.keepError(error)
+    this.tell({ type: 'lost', reason })
+  }
+
+  // What the machine has done.
+
+  enterPhase(phase: Phase): void {
+    const previous = this.phase
+    this.phase = phase
+    if (phase !== previous) this.emit('phase', phase, previous)
+  }
+
+  tellBlocked(): void {
+    this.emit('blocked')
+  }
+
+  tellUnblocked(): void {
+    this.emit('unblocked')
+  }
+
+  closeGate(reason: CloseReason): void {
+    this.gate.close(reason)
+    if (this.#controller?.signal.aborted === false) this.#controller.abort(closedError(reason))
+  }
+
+  startDraining(): void {
+    this.#clearTimer()
+    this.outbox.seal()
+    this.#timer = this.#options.clock.setTimeout(
+      () => this.tell({ type: 'drainTimedOut' }),
+      this.#options.drainMs,
+    )
+    this.pump.wake()
+  }
+
+  resetTransport(): void {
+    this.#transport.reset()
+  }
+
+  cleanUp(reason: CloseReason): void {
+    const { outbox, pump } = this
+    this.#closed = {
+      sessionId: this.sessionId,
+      reason,
+      at: Date.now(),
+      durationMs: this.durationMs,
+      eventsSent: outbox.eventsTaken,
+      bytesSent: pump.bytesWritten,
+      eventsUnsent: outbox.length,
+      ...(this.#error !== undefined && { error: this.#error }),
+    }
+    const info = this.#closed
+    this.#everyStep([
+      () => this.#clearTimer(),
+      () => pump.stop(),
+      () => this.#stopListening?.(),
+      () => this.#transport.detach(),
+      () => outbox.clear(),
+      () => this.emit('closed', info),
+      () => this.#resolveClosed?.(info),
+      () => this.#audience.removeAllListeners(),
+    ])
+  }
+
+  report(error: unknown, during: string): void {
+    try {
+      if (this.#audience.emit('error', error, during)) return
+    } catch (second) {
+      process.emitWarning(String(second), { type: 'SSEWarning', detail: "in a listener of 'error'" })
+    }
+    process.emitWarning(String(error), { type: 'SSEWarning', detail: `during ${during}` })
+  }
+
+  /** Runs each step of the clean-up though another throws. */
+  #everyStep(steps: (() => void)[]): void {
+    for (const step of steps) {
+      try {
+        step()
+      } catch (error) {
+        this.report(error, 'clean-up')
+      }
+    }
+  }
+
+  #scheduleHeartbeat(afterMs: number): void {
+    this.#timer = this.#options.clock.setTimeout(() => this.#beat(), Math.max(1, Math.ceil(afterMs)))
+  }
+
+  /** Sends a heartbeat if nothing was written for an interval, and looks again when the next may be due. */
+  #beat(): void {
+    const { clock, heartbeatMs, heartbeatFormat } = this.#options
+    const dueInMs = this.pump.lastWriteAt + heartbeatMs - clock.now()
+    if (dueInMs <= 0) {
+      this.outbox.setHeartbeat(
+        heartbeatFormat === 'event'
+          ? encodeEvent({ event: 'heartbeat', data: { timestamp: Date.now() } })
+          : HEARTBEAT_COMMENT,
+      )
+      this.pump.wake()
+    }
+    this.#scheduleHeartbeat(dueInMs <= 0 ? heartbeatMs : dueInMs)
+  }
+
+  #clearTimer(): void {
+    if (this.#timer !== null) this.#options.clock.clearTimeout(this.#timer)
+    this.#timer = null
+  }
+}

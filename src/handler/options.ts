@@ -1,0 +1,145 @@
+import type { EventLog } from '../buffer/event-log.js'
+import { type Clock, systemClock } from '../clock.js'
+import { SSEError, shown } from '../errors.js'
+import { delayMs, knownOptions, oneOf, wholeNumber } from '../options.js'
+import type { EventInput, EventMap } from '../wire/event.js'
+
+export interface HeartbeatOptions {
+  /** Milliseconds without a write after which one is sent. 1 to 2,147,483,647, default 15,000. */
+  intervalMs?: number
+  /**
+   * `comment`: invisible to listeners. `event`: an event `heartbeat` whose data is `{"timestamp": <epoch ms>}`.
+   * `none`: nothing is written. Default `comment`.
+   */
+  format?: 'comment' | 'event' | 'none'
+}
+
+export interface ReplayOptions {
+  /** Where a client without a position starts in the log. Default `newest`: it gets what comes from now on. */
+  start?: 'newest' | 'oldest'
+  /**
+   * What follows the gap event, when the client's position cannot be answered. `oldest`: all that is still held.
+   * `newest`: only what comes from now on. `close`: the connection closes with reason `gap`. Default `oldest`.
+   */
+  afterGap?: 'oldest' | 'newest' | 'close'
+}
+
+export interface SSEHandlerOptions<Events extends EventMap = EventMap> {
+  /** Names the session in events and statistics. Default: a random UUID. */
+  sessionId?: string
+  /**
+   * The session's history: `send` appends before it writes, and a client that comes back with Last-Event-ID gets
+   * what it missed. Default: none; events have no ids of their own and nothing is replayed.
+   */
+  log?: EventLog
+  /** How positions in the log are answered. */
+  replay?: ReplayOptions
+  /**
+   * The first event. Default `{ event: 'connected', data: { sessionId } }`; with a log it carries the client's
+   * position, so that a reconnect before the next event misses nothing. `false`: none.
+   */
+  firstEvent?: EventInput | false
+  /** Milliseconds a client waits before it reconnects, told at the start. Minimum 0, default 2,000. */
+  retryMs?: number
+  heartbeat?: HeartbeatOptions
+  /** The most events that wait to be written, permits included; then producers wait. Minimum 1, default 64. */
+  maxEvents?: number
+  /**
+   * Bytes of encoded events that wait to be written above which no permit is given. Permits already given may
+   * add one event each. Minimum 1, default 1 MiB.
+   */
+  maxBytes?: number
+  /** The most bytes of one encoded event; a larger one is ERR_SSE_EVENT_TOO_LARGE. Minimum 1, default 256 KiB. */
+  maxEventBytes?: number
+  /** The most callers that wait in `requestSend` and `send`; one more is ERR_SSE_TOO_MANY_WAITERS. Minimum 0, default 1,000. */
+  maxWaiters?: number
+  /** Milliseconds after which an unused permit expires. 1 to 2,147,483,647, default 30,000. */
+  leaseMs?: number
+  /** Milliseconds a peer may take no bytes before it is closed by force. 1 to 2,147,483,647, default 30,000. */
+  writeStallMs?: number
+  /** Milliseconds `close` waits for the queue to drain before it closes by force. 0 to 2,147,483,647, default 5,000. */
+  drainMs?: number
+  /** Time; a test passes its own. Default: the system's. */
+  clock?: Clock
+  /** Never set: carries the event map in the type. */
+  readonly _events?: Events
+}
+
+export interface ResolvedOptions {
+  sessionId: string | undefined
+  log: EventLog | null
+  replayStart: 'newest' | 'oldest'
+  afterGap: 'oldest' | 'newest' | 'close'
+  firstEvent: EventInput | false | undefined
+  retryMs: number
+  heartbeatMs: number
+  heartbeatFormat: 'comment' | 'event' | 'none'
+  maxEvents: number
+  maxBytes: number
+  maxEventBytes: number
+  maxWaiters: number
+  leaseMs: number
+  writeStallMs: number
+  drainMs: number
+  clock: Clock
+}
+
+const KiB = 1024
+const KNOWN: ReadonlySet<string> = new Set([
+  'sessionId',
+  'log',
+  'replay',
+  'firstEvent',
+  'retryMs',
+  'heartbeat',
+  'maxEvents',
+  'maxBytes',
+  'maxEventBytes',
+  'maxWaiters',
+  'leaseMs',
+  'writeStallMs',
+  'drainMs',
+  'clock',
+])
+const KNOWN_HEARTBEAT: ReadonlySet<string> = new Set(['intervalMs', 'format'])
+const KNOWN_REPLAY: ReadonlySet<string> = new Set(['start', 'afterGap'])
+
+const DEFAULTS = resolve({})
+
+/** Checks the options and fills in the defaults; throws ERR_SSE_INVALID_OPTION before anything is sent. */
+export function resolveHandlerOptions(options: SSEHandlerOptions<EventMap> | undefined): ResolvedOptions {
+  return options === undefined ? DEFAULTS : resolve(options)
+}
+
+function resolve(options: SSEHandlerOptions<EventMap>): ResolvedOptions {
+  const { heartbeat = {}, replay = {} } = options
+  knownOptions('createSSEHandler', options, KNOWN)
+  knownOptions('heartbeat', heartbeat, KNOWN_HEARTBEAT)
+  knownOptions('replay', replay, KNOWN_REPLAY)
+  return {
+    sessionId: checkedSessionId(options.sessionId),
+    log: options.log ?? null,
+    replayStart: oneOf('replay.start', replay.start, 'newest', ['newest', 'oldest']),
+    afterGap: oneOf('replay.afterGap', replay.afterGap, 'oldest', ['oldest', 'newest', 'close']),
+    firstEvent: options.firstEvent,
+    retryMs: wholeNumber('retryMs', options.retryMs, 2000, { min: 0 }),
+    heartbeatMs: delayMs('heartbeat.intervalMs', heartbeat.intervalMs, 15_000),
+    heartbeatFormat: oneOf('heartbeat.format', heartbeat.format, 'comment', ['comment', 'event', 'none']),
+    maxEvents: wholeNumber('maxEvents', options.maxEvents, 64, { min: 1 }),
+    maxBytes: wholeNumber('maxBytes', options.maxBytes, 1024 * KiB, { min: 1 }),
+    maxEventBytes: wholeNumber('maxEventBytes', options.maxEventBytes, 256 * KiB, { min: 1 }),
+    maxWaiters: wholeNumber('maxWaiters', options.maxWaiters, 1000, { min: 0 }),
+    leaseMs: delayMs('leaseMs', options.leaseMs, 30_000),
+    writeStallMs: delayMs('writeStallMs', options.writeStallMs, 30_000),
+    drainMs: delayMs('drainMs', options.drainMs, 5000, 0),
+    clock: options.clock ?? systemClock,
+  }
+}
+
+function checkedSessionId(sessionId: string | undefined): string | undefined {
+  if (sessionId === undefined || (typeof sessionId === 'string' && sessionId !== '')) return sessionId
+  throw new SSEError(
+    'ERR_SSE_INVALID_OPTION',
+    `Option sessionId is ${shown(sessionId)}; expected a string that is not empty.`,
+  )
+}

@@ -1,0 +1,142 @@
+import type { Clock, Timer } from '../clock.js'
+import { type Flushable, scheduleFlush } from './flush.js'
+import type { Transport } from './transport.js'
+
+/**
+ * The most bytes of events in one write, give or take one event: enough to make the cost of a system call
+ * small, and all that a slow reader's socket holds of ours.
+ */
+const MAX_WRITE_BYTES = 64 * 1024
+
+/** What the pump takes from. */
+export interface Source {
+  readonly isEmpty: boolean
+  take(maxBytes: number, into: string[]): void
+}
+
+/** What the pump tells its connection. None of these throws. */
+export interface PumpOwner {
+  /** Frames were handed to the transport, so slots are free. */
+  wrote(): void
+  /** All is written and taken. */
+  emptied(): void
+  blocked(): void
+  unblocked(): void
+  stalled(): void
+  failed(error: unknown): void
+}
+
+/**
+ * Moves what is owed to the transport: the only caller of `transport.write`. At most one write is outstanding,
+ * so a reader that stops costs one chunk besides the queue.
+ */
+export class Pump implements Flushable {
+  readonly #source: Source
+  readonly #transport: Transport
+  readonly #owner: PumpOwner
+  readonly #clock: Clock
+  readonly #writeStallMs: number
+  #isScheduled = false
+  #isStopped = false
+  /** Whether the transport holds bytes that the operating system has not taken. */
+  #isWaiting = false
+  #isBlocked = false
+  #stallTimer: Timer | null = null
+  #bytesWritten = 0
+  #lastWriteAt: number
+
+  constructor(source: Source, transport: Transport, owner: PumpOwner, clock: Clock, writeStallMs: number) {
+    this.#source = source
+    this.#transport = transport
+    this.#owner = owner
+    this.#clock = clock
+    this.#writeStallMs = writeStallMs
+    this.#lastWriteAt = clock.now()
+  }
+
+  get bytesWritten(): number {
+    return this.#bytesWritten
+  }
+
+  /** When the last write was, by the clock; when the pump was made, before the first. */
+  get lastWriteAt(): number {
+    return this.#lastWriteAt
+  }
+
+  /** Has what is owed written in this turn's check phase; costs next to nothing when that is due already. */
+  wake(): void {
+    if (this.#isScheduled || this.#isStopped || this.#isWaiting) return
+    this.#isScheduled = true
+    scheduleFlush(this)
+  }
+
+  flush(): void {
+    this.#isScheduled = false
+    if (this.#isStopped) return
+    try {
+      if (this.#isWaiting) this.#block()
+      else if (this.#source.isEmpty) this.#owner.emptied()
+      else this.#write()
+    } catch (error) {
+      this.#owner.failed(error)
+    }
+  }
+
+  /** The transport's word that the operating system has taken the last chunk. */
+  roomMade(): void {
+    this.#isWaiting = false
+    if (this.#isStopped) return
+    if (this.#isBlocked) {
+      this.#isBlocked = false
+      this.#clearStallTimer()
+      this.#owner.unblocked()
+    }
+    this.wake()
+  }
+
+  /** Writes nothing any more. */
+  stop(): void {
+    this.#isStopped = true
+    this.#clearStallTimer()
+  }
+
+  #write(): void {
+    const frames: string[] = []
+    this.#source.take(MAX_WRITE_BYTES, frames)
+    const chunk = Buffer.from(frames.length === 1 ? (frames[0] as string) : frames.join(''))
+    this.#bytesWritten += chunk.length
+    this.#lastWriteAt = this.#clock.now()
+    this.#isWaiting = !this.#transport.write(chunk)
+    this.#owner.wrote()
+    if (this.#isScheduled || this.#isStopped) return
+    if (!this.#isWaiting && this.#source.isEmpty) {
+      this.#owner.emptied()
+      return
+    }
+    // Comes back for the rest, or to look whether the transport still waits: within a turn even a healthy peer's
+    // socket may hold bytes.
+    this.#isScheduled = true
+    scheduleFlush(this)
+  }
+
+  #block(): void {
+    if (this.#isBlocked) return
+    this.#isBlocked = true
+    this.#watchForStall(this.#transport.pendingBytes)
+    this.#owner.blocked()
+  }
+
+  /** A peer that is slow but takes some bytes is not stalled. */
+  #watchForStall(pendingBytes: number): void {
+    this.#stallTimer = this.#clock.setTimeout(() => {
+      const pendingNow = this.#transport.pendingBytes
+      if (pendingNow < pendingBytes) this.#watchForStall(pendingNow)
+      else this.#owner.stalled()
+    }, this.#writeStallMs)
+  }
+
+  #clearStallTimer(): void {
+    if (this.#stallTimer !== null) this.#clock.clearTimeout(this.#stallTimer)
+    this.#stallTimer = null
+  }
+}

@@ -1,0 +1,35 @@
+import type { StreamAnswer } from '../wire/request.js'
+
+/**
+ * The port between a connection and a server's response. A transport holds no policy: it hands bytes over and
+ * tells what happened. It is used by one connection, once.
+ */
+export interface Transport {
+  /** Bytes handed over that the operating system has not taken yet. Falls while a slow peer makes progress. */
+  readonly pendingBytes: number
+  /**
+   * Starts to listen: from here on the sink is told. A client that has left already is told at once, from inside
+   * this call. Called once, before anything else.
+   */
+  attach(sink: TransportSink): void
+  /** Sends the head of the stream, or the whole of another answer, after which the transport is not used. */
+  open(answer: StreamAnswer): void
+  /**
+   * Takes a chunk, always. True when it needs no waiting: another may follow. False: the transport calls
+   * `sink.roomMade()` once, when the operating system has taken the chunk; until then nothing is written.
+   */
+  write(chunk: Uint8Array): boolean
+  /** Ends the response after what was written, then calls `sink.ended()`. */
+  end(): void
+  /** Drops the connection and everything not yet taken, without waiting for the peer. */
+  reset(): void
+  /** Removes every listener; afterwards the sink is told nothing. */
+  detach(): void
+}
+
+/** The connection's side of its transport. None of these throws. */
+export interface TransportSink {
+  roomMade(): void
+  ended(): void
+  lost(reason: 'client-closed' | 'transport-error', error?: unknown): void
+}

@@ -1,0 +1,37 @@
+import type { EventMap } from '../wire/event.js'
+import type { Gate } from './gate.js'
+import type { SendPermit } from './permit.js'
+import { isClosedError, type RequestOptions } from './send.js'
+
+/** Permits as an async iterable. Written by hand: a generator's `return()` would wait behind a pending `next()`. */
+export class Demand<Events extends EventMap> implements AsyncIterableIterator<SendPermit<Events>> {
+  readonly #gate: Gate<Events>
+  readonly #stopped = new AbortController()
+  readonly #signal: AbortSignal
+
+  constructor(gate: Gate<Events>, options: RequestOptions | undefined) {
+    this.#gate = gate
+    this.#signal =
+      options?.signal === undefined
+        ? this.#stopped.signal
+        : AbortSignal.any([this.#stopped.signal, options.signal])
+  }
+
+  async next(): Promise<IteratorResult<SendPermit<Events>, undefined>> {
+    try {
+      return { done: false, value: await this.#gate.requestSend({ signal: this.#signal }) }
+    } catch (error) {
+      if (this.#stopped.signal.aborted || isClosedError(error)) return { done: true, value: undefined }
+      throw error
+    }
+  }
+
+  async return(): Promise<IteratorResult<SendPermit<Events>, undefined>> {
+    this.#stopped.abort()
+    return { done: true, value: undefined }
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+}

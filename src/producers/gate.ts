@@ -1,0 +1,264 @@
+import type { Clock, Timer } from '../clock.js'
+import type { CloseReason } from '../close-reason.js'
+import { SSEError } from '../errors.js'
+import type { EventInput, EventMap } from '../wire/event.js'
+import { assertUsable, Permit, type PermitIssuer, type PermitState, type SendPermit } from './permit.js'
+import {
+  closedError,
+  type RequestOptions,
+  rejectedAsClosed,
+  type SendOutcome,
+  toleratesNoCatch,
+} from './send.js'
+
+/** What a gate stands in front of. */
+export interface Guarded<Events extends EventMap> {
+  /** Whether one more event fits beside what is queued and the `reserved` slots. */
+  hasRoom(reserved: number): boolean
+  /** Encodes an event; throws an SSEError for one that cannot be sent. May run code of the user (`toJSON`). */
+  encode(event: EventInput<Events>): string
+  /** Takes an encoded event into a slot that is free or reserved; throws ERR_SSE_LOG_FAILED and takes nothing. */
+  accept(block: string): void
+}
+
+export interface GateLimits {
+  maxWaiters: number
+  leaseMs: number
+}
+
+const QUEUED: Promise<SendOutcome> = Promise.resolve('queued')
+
+/** Somebody who waits for a slot: for a permit, or (`block`) to have an event sent. */
+class Waiter<Events extends EventMap> {
+  previous: Waiter<Events> | null = null
+  following: Waiter<Events> | null = null
+  onAbort: (() => void) | undefined
+
+  constructor(
+    readonly block: string | null,
+    readonly signal: AbortSignal | undefined,
+    readonly resolve: (value: SendPermit<Events> | SendOutcome) => void,
+    readonly reject: (error: unknown) => void,
+  ) {}
+
+  settled(): void {
+    if (this.onAbort !== undefined) this.signal?.removeEventListener('abort', this.onAbort)
+  }
+}
+
+/**
+ * Decides who may send. Slots are given first come, first served; nobody passes a waiter. Granted slots count as
+ * taken: queued + granted never exceeds the queue's capacity.
+ */
+export class Gate<Events extends EventMap> implements PermitIssuer<Events> {
+  readonly #guarded: Guarded<Events>
+  readonly #limits: GateLimits
+  readonly #clock: Clock
+  #closed: CloseReason | null = null
+  #granted = 0
+  #waiting = 0
+  #firstWaiter: Waiter<Events> | null = null
+  #lastWaiter: Waiter<Events> | null = null
+  #firstPermit: Permit<Events> | null = null
+  #lastPermit: Permit<Events> | null = null
+  #leaseTimer: Timer | null = null
+  #isServing = false
+
+  constructor(guarded: Guarded<Events>, limits: GateLimits, clock: Clock) {
+    this.#guarded = guarded
+    this.#limits = limits
+    this.#clock = clock
+  }
+
+  /** Permits that are neither used, released nor expired. */
+  get granted(): number {
+    return this.#granted
+  }
+
+  get waiting(): number {
+    return this.#waiting
+  }
+
+  requestSend(options?: RequestOptions): Promise<SendPermit<Events>> {
+    const signal = options?.signal
+    if (this.#closed !== null) return rejectedAsClosed(this.#closed)
+    if (signal?.aborted) return Promise.reject(signal.reason)
+    if (this.#hasFreeSlot()) return Promise.resolve(this.#grant())
+    return this.#wait(null, signal) as Promise<SendPermit<Events>>
+  }
+
+  tryRequestSend(): SendPermit<Events> | null {
+    return this.#closed === null && this.#hasFreeSlot() ? this.#grant() : null
+  }
+
+  send(event: EventInput<Events>, options?: RequestOptions): Promise<SendOutcome> {
+    const signal = options?.signal
+    if (this.#closed !== null) return rejectedAsClosed(this.#closed)
+    if (signal?.aborted) return Promise.reject(signal.reason)
+    try {
+      const block = this.#guarded.encode(event)
+      if (this.#closed === null && this.#hasFreeSlot()) {
+        this.#guarded.accept(block)
+        return QUEUED
+      }
+      return this.#wait(block, signal) as Promise<SendOutcome>
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  trySend(event: EventInput<Events>): SendOutcome {
+    if (this.#closed !== null) return 'closed'
+    if (!this.#hasFreeSlot()) return 'dropped'
+    return this.tryAccept(this.#guarded.encode(event))
+  }
+
+  /** Takes an encoded block if there is a free slot that nobody waits for. */
+  tryAccept(block: string): SendOutcome {
+    if (this.#closed !== null) return 'closed'
+    if (!this.#hasFreeSlot()) return 'dropped'
+    this.#guarded.accept(block)
+    return 'queued'
+  }
+
+  /** To be called when slots became free: serves those who wait. */
+  serve(): void {
+    // Serving runs code of the event log, which may free slots and call this again.
+    if (this.#isServing) return
+    this.#isServing = true
+    while (this.#firstWaiter !== null && this.#guarded.hasRoom(this.#granted)) {
+      const waiter = this.#firstWaiter
+      this.#removeWaiter(waiter)
+      if (waiter.block === null) {
+        waiter.resolve(this.#grant())
+        continue
+      }
+      try {
+        this.#guarded.accept(waiter.block)
+        waiter.resolve('queued')
+      } catch (error) {
+        waiter.reject(error)
+      }
+    }
+    this.#isServing = false
+  }
+
+  /** Rejects everybody who waits, now and from now on. Outstanding permits send nothing any more. */
+  close(reason: CloseReason): void {
+    if (this.#closed !== null) return
+    this.#closed = reason
+    if (this.#leaseTimer !== null) this.#clock.clearTimeout(this.#leaseTimer)
+    this.#leaseTimer = null
+    for (let permit = this.#firstPermit; permit !== null; permit = permit.following) permit.state = 'closed'
+    this.#firstPermit = null
+    this.#lastPermit = null
+    this.#granted = 0
+    while (this.#firstWaiter !== null) {
+      const waiter = this.#firstWaiter
+      this.#removeWaiter(waiter)
+      waiter.reject(closedError(reason))
+    }
+  }
+
+  sendWith(permit: Permit<Events>, event: EventInput<Events>): 'queued' | 'closed' {
+    if (permit.state === 'closed') return 'closed'
+    assertUsable(permit.state, this.#limits.leaseMs)
+    const block = this.#guarded.encode(event)
+    // Encoding runs code of the user, which may have used this very permit or closed the connection.
+    if ((permit.state as PermitState) === 'closed') return 'closed'
+    assertUsable(permit.state, this.#limits.leaseMs)
+    this.#guarded.accept(block)
+    this.#removePermit(permit)
+    permit.state = 'spent'
+    return 'queued'
+  }
+
+  takeBack(permit: Permit<Events>): void {
+    this.#removePermit(permit)
+    permit.state = 'spent'
+    this.serve()
+  }
+
+  #hasFreeSlot(): boolean {
+    return this.#firstWaiter === null && this.#guarded.hasRoom(this.#granted)
+  }
+
+  #grant(): Permit<Events> {
+    const permit = new Permit(this, this.#clock.now() + this.#limits.leaseMs)
+    permit.previous = this.#lastPermit
+    if (this.#lastPermit === null) this.#firstPermit = permit
+    else this.#lastPermit.following = permit
+    this.#lastPermit = permit
+    this.#granted += 1
+    // One timer for all permits, left running when they are used: arming one per event would cost more than
+    // the event.
+    this.#leaseTimer ??= this.#clock.setTimeout(() => this.#expireLeases(), this.#limits.leaseMs)
+    return permit
+  }
+
+  #expireLeases(): void {
+    this.#leaseTimer = null
+    const now = this.#clock.now()
+    for (
+      let permit = this.#firstPermit;
+      permit !== null && permit.expiresAt <= now;
+      permit = this.#firstPermit
+    ) {
+      this.#removePermit(permit)
+      permit.state = 'expired'
+    }
+    this.serve()
+    if (this.#firstPermit !== null && this.#leaseTimer === null) {
+      const delayMs = Math.max(1, Math.ceil(this.#firstPermit.expiresAt - now))
+      this.#leaseTimer = this.#clock.setTimeout(() => this.#expireLeases(), delayMs)
+    }
+  }
+
+  #removePermit(permit: Permit<Events>): void {
+    if (permit.previous === null) this.#firstPermit = permit.following
+    else permit.previous.following = permit.following
+    if (permit.following === null) this.#lastPermit = permit.previous
+    else permit.following.previous = permit.previous
+    permit.previous = null
+    permit.following = null
+    this.#granted -= 1
+  }
+
+  #wait(block: string | null, signal: AbortSignal | undefined): Promise<SendPermit<Events> | SendOutcome> {
+    if (this.#waiting >= this.#limits.maxWaiters) {
+      return Promise.reject(
+        new SSEError(
+          'ERR_SSE_TOO_MANY_WAITERS',
+          `${this.#waiting} callers already wait for this connection, the most that maxWaiters allows; await each send before the next, or use trySend().`,
+        ),
+      )
+    }
+    const outcome = new Promise<SendPermit<Events> | SendOutcome>((resolve, reject) => {
+      const waiter = new Waiter<Events>(block, signal, resolve, reject)
+      waiter.previous = this.#lastWaiter
+      if (this.#lastWaiter === null) this.#firstWaiter = waiter
+      else this.#lastWaiter.following = waiter
+      this.#lastWaiter = waiter
+      this.#waiting += 1
+      if (signal === undefined) return
+      waiter.onAbort = () => {
+        this.#removeWaiter(waiter)
+        reject(signal.reason)
+        this.serve()
+      }
+      signal.addEventListener('abort', waiter.onAbort, { once: true })
+    })
+    return toleratesNoCatch(outcome)
+  }
+
+  #removeWaiter(waiter: Waiter<Events>): void {
+    if (waiter.previous === null) this.#firstWaiter = waiter.following
+    else waiter.previous.following = waiter.following
+    if (waiter.following === null) this.#lastWaiter = waiter.previous
+    else waiter.following.previous = waiter.previous
+    waiter.previous = null
+    waiter.following = null
+    this.#waiting -= 1
+    waiter.settled()
+  }
+}

@@ -1,0 +1,125 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { SSEError } from '../errors.js'
+import type { SSEHandlerOptions } from '../handler/options.js'
+import { SSEHandler } from '../handler/sse-handler.js'
+import type { Transport, TransportSink } from '../handler/transport.js'
+import type { EventMap } from '../wire/event.js'
+import { HEADERS_TO_REMOVE } from '../wire/headers.js'
+import type { StreamAnswer, StreamRequest } from '../wire/request.js'
+
+/**
+ * Answers a request of a Node HTTP/1.1 server with an event stream.
+ *
+ * Synchronous: the listeners are on before it returns, so that a client which leaves during the caller's next
+ * await is seen. Headers set before with `res.setHeader` are kept, but the status is 200 and `Content-Length`,
+ * `Content-Encoding` and `ETag` are removed. A request body that nobody has read is thrown away from here on:
+ * read it before.
+ *
+ * A client that has left already, a HEAD request and an Accept header that refuses event streams are no errors:
+ * the returned handler is closed, with the reason `client-closed` or `refused`, and the response is sent (HEAD:
+ * 200 and the head; Accept: 406).
+ *
+ * @throws SSEError ERR_SSE_HEADERS_SENT when the response has started, ERR_SSE_INVALID_OPTION,
+ * ERR_SSE_INVALID_EVENT for a `firstEvent` that cannot be sent. Nothing is sent then.
+ */
+export function createSSEHandler<Events extends EventMap = EventMap>(
+  req: IncomingMessage,
+  res: ServerResponse,
+  options?: SSEHandlerOptions<Events>,
+): SSEHandler<Events> {
+  if (res.headersSent) {
+    throw new SSEError(
+      'ERR_SSE_HEADERS_SENT',
+      'The response has started already, so it cannot become an event stream; call createSSEHandler before anything is written.',
+    )
+  }
+  return new SSEHandler<Events>(new NodeTransport(req, res), requestOf(req), options)
+}
+
+function requestOf(req: IncomingMessage): StreamRequest {
+  return {
+    method: req.method ?? 'GET',
+    url: req.url ?? '/',
+    header(name) {
+      const value = req.headers[name]
+      return Array.isArray(value) ? value.join(', ') : value
+    },
+  }
+}
+
+/** A response of `node:http`. */
+class NodeTransport implements Transport {
+  readonly #req: IncomingMessage
+  readonly #res: ServerResponse
+  #sink: TransportSink | null = null
+
+  constructor(req: IncomingMessage, res: ServerResponse) {
+    this.#req = req
+    this.#res = res
+  }
+
+  get pendingBytes(): number {
+    return this.#res.writableLength
+  }
+
+  attach(sink: TransportSink): void {
+    this.#sink = sink
+    const { socket } = this.#req
+    // The response of a pipelined request has no socket yet, and Node tells it nothing when the socket closes.
+    socket.on('close', this.#onClose)
+    this.#res.on('close', this.#onClose)
+    // Without a listener, an error of the response would end the process.
+    this.#res.on('error', this.#onError)
+    if (socket.destroyed || this.#res.destroyed || this.#res.writableEnded) sink.lost('client-closed')
+  }
+
+  open(answer: StreamAnswer): void {
+    const res = this.#res
+    for (const name of HEADERS_TO_REMOVE) res.removeHeader(name)
+    // An unread body would let server.requestTimeout end the stream.
+    if (!this.#req.readableEnded && this.#req.readableFlowing === null) this.#req.resume()
+    if (answer.stream) {
+      res.writeHead(200, answer.headers)
+      return
+    }
+    res.writeHead(answer.status, answer.headers)
+    res.end(answer.body)
+  }
+
+  write(chunk: Uint8Array): boolean {
+    this.#res.write(chunk, this.#onTaken)
+    return false
+  }
+
+  end(): void {
+    this.#res.end(this.#onEnded)
+  }
+
+  reset(): void {
+    const { socket } = this.#req
+    // end() never returns for a stalled peer, and destroy() leaves what it sent in the kernel for minutes.
+    try {
+      socket.resetAndDestroy()
+    } catch {
+      // Only TCP sockets can be reset: not those of TLS, nor Unix domain sockets.
+      socket.destroy()
+    }
+  }
+
+  /** The listener of 'error' stays: a socket that is being torn down may still report one. */
+  detach(): void {
+    this.#sink = null
+    this.#req.socket.off('close', this.#onClose)
+    this.#res.off('close', this.#onClose)
+  }
+
+  readonly #onClose = (): void => this.#sink?.lost('client-closed')
+
+  readonly #onTaken = (error?: Error | null): void => {
+    if (error == null) this.#sink?.roomMade()
+  }
+
+  readonly #onEnded = (): void => this.#sink?.ended()
+
+  readonly #onError = (error: Error): void => this.#sink?.lost('transport-error', error)
+}
