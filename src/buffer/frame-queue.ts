@@ -1,14 +1,20 @@
 import { Ring } from './ring.js'
 
-interface Frame {
-  text: string
-  bytes: number
-}
+/** The most bytes of UTF-8 that one UTF-16 unit of a string becomes. */
+const MAX_BYTES_PER_UNIT = 3
 
-/** Encoded frames that wait for the transport. It counts; the gate in front of it holds the limits. */
+/**
+ * Encoded frames that wait for the transport, at most `maxEvents`. The gate in front of it holds the limit in
+ * bytes.
+ *
+ * Counting the bytes of a string costs as much as queueing it, so they are counted only when the answer depends
+ * on them.
+ */
 export class FrameQueue {
-  #bytes = 0
-  readonly #frames: Ring<Frame>
+  readonly #frames: Ring<string>
+  #units = 0
+  /** Kept up to date once somebody asked, until the queue is empty. */
+  #bytes: number | null = null
 
   constructor(maxEvents: number) {
     this.#frames = new Ring(maxEvents)
@@ -19,31 +25,43 @@ export class FrameQueue {
   }
 
   get bytes(): number {
+    if (this.#bytes === null) {
+      this.#bytes = 0
+      for (let i = 0; i < this.#frames.length; i += 1)
+        this.#bytes += Buffer.byteLength(this.#frames.at(i) as string)
+    }
     return this.#bytes
   }
 
+  isBelow(maxBytes: number): boolean {
+    return this.#units * MAX_BYTES_PER_UNIT < maxBytes || this.bytes < maxBytes
+  }
+
   /** False, and nothing changes, when the queue holds `maxEvents` frames already. */
-  push(text: string, bytes: number): boolean {
-    if (!this.#frames.push({ text, bytes })) return false
-    this.#bytes += bytes
+  push(frame: string): boolean {
+    if (!this.#frames.push(frame)) return false
+    this.#units += frame.length
+    if (this.#bytes !== null) this.#bytes += Buffer.byteLength(frame)
     return true
   }
 
-  /** Moves frames to `into`, oldest first, until they are `maxBytes` or more. Returns how many bytes it moved. */
-  take(maxBytes: number, into: string[]): number {
+  /** Moves frames to `into`, oldest first, until they are about `maxBytes` or more (counted in UTF-16 units). */
+  take(maxBytes: number, into: string[]): void {
     let taken = 0
     while (taken < maxBytes) {
       const frame = this.#frames.shift()
       if (frame === undefined) break
-      into.push(frame.text)
-      taken += frame.bytes
+      into.push(frame)
+      taken += frame.length
+      if (this.#bytes !== null) this.#bytes -= Buffer.byteLength(frame)
     }
-    this.#bytes -= taken
-    return taken
+    this.#units -= taken
+    if (this.#units === 0) this.#bytes = null
   }
 
   clear(): void {
     this.#frames.clear()
-    this.#bytes = 0
+    this.#units = 0
+    this.#bytes = null
   }
 }

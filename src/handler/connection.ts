@@ -203,9 +203,9 @@ export class Connection<Events extends EventMap>
     this.tell({ type: 'drained' })
   }
 
-  lost(reason: 'client-closed' | 'transport-error', error?: unknown): void {
-    if (error !== undefined) this.keepError(error)
-    this.tell({ type: 'lost', reason })
+  lost(error?: unknown): void {
+    this.keepError(error)
+    this.tell({ type: 'lost' })
   }
 
   // What the machine has done.

@@ -23,7 +23,7 @@ export type LifecycleEvent =
   | { type: 'drained' }
   | { type: 'drainTimedOut' }
   /** The client or the network ended the connection. */
-  | { type: 'lost'; reason: CloseReason }
+  | { type: 'lost' }
   /** The connection is to end now. */
   | { type: 'evicted'; reason: CloseReason }
   | { type: 'refused' }
@@ -50,7 +50,10 @@ function unprovided(): never {
 }
 
 const end = {
-  lost: { target: '#connection.closed', actions: 'keepReason' },
+  lost: {
+    target: '#connection.closed',
+    actions: { type: 'keepReason', params: { reason: 'client-closed' } },
+  },
   evicted: { target: '#connection.closed', actions: ['keepReason', 'resetTransport'] },
 } as const
 
@@ -67,7 +70,8 @@ export const connectionMachine = setup({
   },
   actions: {
     keepReason: assign({
-      reason: ({ context, event }) => context.reason ?? ('reason' in event ? event.reason : 'refused'),
+      reason: ({ context, event }, params: { reason: CloseReason } | undefined) =>
+        context.reason ?? params?.reason ?? ('reason' in event ? event.reason : null),
     }),
     enterPhase: (_, _params: { phase: Phase }) => unprovided(),
     tellBlocked: unprovided,
@@ -88,7 +92,7 @@ export const connectionMachine = setup({
         ...close,
         opened: 'live',
         resumed: 'replaying',
-        refused: { target: 'closed', actions: 'keepReason' },
+        refused: { target: 'closed', actions: { type: 'keepReason', params: { reason: 'refused' } } },
       },
     },
     replaying: {

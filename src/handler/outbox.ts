@@ -32,7 +32,8 @@ export interface OutboxOwner {
 export class Outbox<Events extends EventMap> {
   readonly #limits: ResolvedOptions
   readonly #log: EventLog | null
-  readonly #queue: FrameQueue
+  /** Made for the first event: an idle connection has none. */
+  #queue: FrameQueue | null = null
   readonly #owner: OutboxOwner
   /** The sequence in the log that the client gets next. */
   #cursor = 0
@@ -52,24 +53,21 @@ export class Outbox<Events extends EventMap> {
   constructor(limits: ResolvedOptions, owner: OutboxOwner) {
     this.#limits = limits
     this.#log = limits.log
-    this.#queue = new FrameQueue(limits.maxEvents)
     this.#owner = owner
   }
 
   /** Events that wait, those in the log included. */
   get length(): number {
-    return this.#queue.length + this.#lag
+    return (this.#queue?.length ?? 0) + this.#lag
   }
 
   get bytes(): number {
-    if (this.#log === null || this.#lag === 0) return this.#queue.bytes
-    return this.#queue.bytes + this.#log.bytesFrom(Math.max(this.#cursor, this.#log.oldest))
+    return (this.#queue?.bytes ?? 0) + this.#lagBytes
   }
 
   get isEmpty(): boolean {
     return (
-      this.#queue.length === 0 &&
-      this.#lag === 0 &&
+      this.length === 0 &&
       this.#head === null &&
       this.#gap === null &&
       this.#retry === null &&
@@ -102,6 +100,11 @@ export class Outbox<Events extends EventMap> {
     return this.#log === null ? 0 : Math.max(0, Math.min(this.#log.next, this.#end) - this.#cursor)
   }
 
+  get #lagBytes(): number {
+    if (this.#log === null || this.#lag === 0) return 0
+    return this.#log.bytesFrom(Math.max(this.#cursor, this.#log.oldest))
+  }
+
   /** Composes what a client gets first, and finds its place in the log. Throws for a first event that cannot be sent. */
   open(sessionId: string, lastEventId: string | null, paddingBytes: number): void {
     if (this.#log !== null) this.#enter(this.#log, lastEventId)
@@ -112,7 +115,8 @@ export class Outbox<Events extends EventMap> {
 
   hasRoom(reserved: number): boolean {
     const { maxEvents, maxBytes } = this.#limits
-    return this.length + reserved < maxEvents && this.bytes < maxBytes
+    if (this.length + reserved >= maxEvents) return false
+    return this.#log === null ? (this.#queue?.isBelow(maxBytes) ?? true) : this.#lagBytes < maxBytes
   }
 
   encode(event: EventInput<Events>): string {
@@ -131,7 +135,8 @@ export class Outbox<Events extends EventMap> {
 
   accept(block: string): void {
     if (this.#log === null) {
-      this.#queue.push(block, Buffer.byteLength(block))
+      this.#queue ??= new FrameQueue(this.#limits.maxEvents)
+      this.#queue.push(block)
       return
     }
     try {
@@ -181,8 +186,8 @@ export class Outbox<Events extends EventMap> {
     this.#retry = null
     this.#comments = null
     if (this.#gap !== null) this.#takeGap(this.#gap, into)
-    const queued = this.#queue.length
-    if (queued > 0) {
+    if (this.#queue !== null) {
+      const queued = this.#queue.length
       this.#queue.take(maxBytes, into)
       this.#eventsTaken += queued - this.#queue.length
     }
@@ -196,7 +201,7 @@ export class Outbox<Events extends EventMap> {
 
   /** Forgets what was not taken. */
   clear(): void {
-    this.#queue.clear()
+    this.#queue?.clear()
     this.#end = this.#cursor
     this.#head = null
     this.#gap = null

@@ -1,4 +1,5 @@
 import type { Clock, Timer } from '../clock.js'
+import { Chunk } from '../wire/chunk.js'
 import { type Flushable, scheduleFlush } from './flush.js'
 import type { Transport } from './transport.js'
 
@@ -103,8 +104,8 @@ export class Pump implements Flushable {
   #write(): void {
     const frames: string[] = []
     this.#source.take(MAX_WRITE_BYTES, frames)
-    const chunk = Buffer.from(frames.length === 1 ? (frames[0] as string) : frames.join(''))
-    this.#bytesWritten += chunk.length
+    const chunk = new Chunk(frames.join(''))
+    this.#bytesWritten += chunk.byteLength
     this.#lastWriteAt = this.#clock.now()
     this.#isWaiting = !this.#transport.write(chunk)
     this.#owner.wrote()

@@ -1,3 +1,4 @@
+import type { Chunk } from '../wire/chunk.js'
 import type { StreamAnswer } from '../wire/request.js'
 
 /**
@@ -18,7 +19,7 @@ export interface Transport {
    * Takes a chunk, always. True when it needs no waiting: another may follow. False: the transport calls
    * `sink.roomMade()` once, when the operating system has taken the chunk; until then nothing is written.
    */
-  write(chunk: Uint8Array): boolean
+  write(chunk: Chunk): boolean
   /** Ends the response after what was written, then calls `sink.ended()`. */
   end(): void
   /** Drops the connection and everything not yet taken, without waiting for the peer. */
@@ -31,5 +32,6 @@ export interface Transport {
 export interface TransportSink {
   roomMade(): void
   ended(): void
-  lost(reason: 'client-closed' | 'transport-error', error?: unknown): void
+  /** The client or the network ended the connection; the error, when the system gave one. */
+  lost(error?: unknown): void
 }

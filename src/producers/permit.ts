@@ -9,7 +9,7 @@ export interface SendPermit<Events extends EventMap = EventMap> {
    *
    * @throws SSEError ERR_SSE_INVALID_EVENT or ERR_SSE_EVENT_TOO_LARGE: the permit is still good, send another.
    * ERR_SSE_LOG_FAILED: nothing was sent, the permit is still good.
-   * ERR_SSE_PERMIT_SPENT after `send` or `release`; ERR_SSE_PERMIT_EXPIRED after `leaseMs`.
+   * ERR_SSE_PERMIT_SPENT after `send` or `release`; ERR_SSE_PERMIT_EXPIRED some time after `leaseMs`.
    */
   send(event: EventInput<Events>): Exclude<SendOutcome, 'dropped'>
   /** Gives the slot back unused. Does nothing after `send`, a first `release`, the expiry or the close. */
@@ -34,7 +34,8 @@ export class Permit<Events extends EventMap> implements SendPermit<Events> {
 
   constructor(
     private readonly issuer: PermitIssuer<Events>,
-    readonly expiresAt: number,
+    /** The turn of its gate's lease timer at which it expires. */
+    readonly expiresAtTurn: number,
   ) {}
 
   send(event: EventInput<Events>): Exclude<SendOutcome, 'dropped'> {

@@ -1,8 +1,10 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import { type IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import { SSEError } from '../errors.js'
 import type { SSEHandlerOptions } from '../handler/options.js'
 import { SSEHandler } from '../handler/sse-handler.js'
 import type { Transport, TransportSink } from '../handler/transport.js'
+import type { Chunk } from '../wire/chunk.js'
 import type { EventMap } from '../wire/event.js'
 import { HEADERS_TO_REMOVE } from '../wire/headers.js'
 import type { StreamAnswer, StreamRequest } from '../wire/request.js'
@@ -52,6 +54,9 @@ class NodeTransport implements Transport {
   readonly #req: IncomingMessage
   readonly #res: ServerResponse
   #sink: TransportSink | null = null
+  #isWaiting = false
+  /** Whether a first write, which takes the head along, has gone through the response. */
+  #isHeadOut = false
 
   constructor(req: IncomingMessage, res: ServerResponse) {
     this.#req = req
@@ -68,9 +73,9 @@ class NodeTransport implements Transport {
     // The response of a pipelined request has no socket yet, and Node tells it nothing when the socket closes.
     socket.on('close', this.#onClose)
     this.#res.on('close', this.#onClose)
-    // Without a listener, an error of the response would end the process.
-    this.#res.on('error', this.#onError)
-    if (socket.destroyed || this.#res.destroyed || this.#res.writableEnded) sink.lost('client-closed')
+    // Without a listener, an error of the response would end the process. 'close' follows and tells.
+    this.#res.on('error', ignoreError)
+    if (socket.destroyed || this.#res.destroyed || this.#res.writableEnded) this.#onClose()
   }
 
   open(answer: StreamAnswer): void {
@@ -86,13 +91,21 @@ class NodeTransport implements Transport {
     res.end(answer.body)
   }
 
-  write(chunk: Uint8Array): boolean {
-    this.#res.write(chunk, this.#onTaken)
-    return false
+  write(chunk: Chunk): boolean {
+    const socket = this.#directSocket()
+    this.#isWaiting = true
+    if (socket === null) {
+      this.#res.write(chunk.bytes, this.#onTaken)
+      return false
+    }
+    socket.write(this.#res.chunkedEncoding ? chunk.http1 : chunk.bytes, this.#onTaken)
+    // The system call was made inside write(): mostly the kernel has everything by now.
+    this.#isWaiting = socket.writableLength > 0
+    return !this.#isWaiting
   }
 
   end(): void {
-    this.#res.end(this.#onEnded)
+    this.#res.end(() => this.#sink?.ended())
   }
 
   reset(): void {
@@ -113,13 +126,27 @@ class NodeTransport implements Transport {
     this.#res.off('close', this.#onClose)
   }
 
-  readonly #onClose = (): void => this.#sink?.lost('client-closed')
-
-  readonly #onTaken = (error?: Error | null): void => {
-    if (error == null) this.#sink?.roomMade()
+  /**
+   * The socket itself, when the response would only put chunk framing around what it is given: `res.write` hands
+   * the kernel four pieces where one does. Not before the head is out, nor when a middleware has replaced `write`.
+   */
+  #directSocket(): Socket | null {
+    const res = this.#res
+    return this.#isHeadOut && res.write === ServerResponse.prototype.write && !res.writableEnded
+      ? res.socket
+      : null
   }
 
-  readonly #onEnded = (): void => this.#sink?.ended()
+  readonly #onTaken = (error?: Error | null): void => {
+    if (error != null || !this.#isWaiting) return
+    this.#isWaiting = false
+    this.#isHeadOut = true
+    this.#sink?.roomMade()
+  }
 
-  readonly #onError = (error: Error): void => this.#sink?.lost('transport-error', error)
+  readonly #onClose = (): void => {
+    this.#sink?.lost(this.#req.socket.errored ?? this.#res.errored ?? undefined)
+  }
 }
+
+function ignoreError(): void {}

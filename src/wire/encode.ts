@@ -25,11 +25,10 @@ export function encodeEvent<Events extends EventMap>(input: EventInput<Events>):
     throw invalid(`An event is ${shown(input)}`, 'expected an object such as { event, data }')
   }
   const { event, data, id, retry } = input
-  let head = ''
-  if (event !== undefined) head = eventField(event)
-  if (id !== undefined) head += idField(id)
-  if (retry !== undefined) head += retryField(retry)
-  return `${head}${dataField(data, event)}\n`
+  const lead = event === undefined ? 'data: ' : leadOf(event)
+  const text = textOf(data, event)
+  if (id === undefined && retry === undefined) return `${lead}${text}\n\n`
+  return `${id === undefined ? '' : idField(id)}${retry === undefined ? '' : retryField(retry)}${lead}${text}\n\n`
 }
 
 /** Encodes a comment block; each line of the text becomes a comment line, which clients ignore. */
@@ -51,12 +50,22 @@ export function withId(id: string, block: string): string {
   return `id: ${id}\n${block}`
 }
 
-function eventField(event: string): string {
-  if (typeof event === 'string' && event !== '' && !FORBIDDEN_IN_FIELD.test(event)) return `event: ${event}\n`
-  throw invalid(
-    `The event name ${shown(event)} cannot be sent`,
-    'expected a string that is not empty and has no CR, LF or NUL',
-  )
+/** Streams repeat a few names: the last one checked need not be checked again. */
+let lastEvent: string | null = null
+let lastLead = ''
+
+/** What stands before the text of the data. */
+function leadOf(event: string): string {
+  if (event === lastEvent) return lastLead
+  if (typeof event !== 'string' || event === '' || FORBIDDEN_IN_FIELD.test(event)) {
+    throw invalid(
+      `The event name ${shown(event)} cannot be sent`,
+      'expected a string that is not empty and has no CR, LF or NUL',
+    )
+  }
+  lastEvent = event
+  lastLead = `event: ${event}\ndata: `
+  return lastLead
 }
 
 function idField(id: string): string {
@@ -74,16 +83,11 @@ function retryField(retryMs: number): string {
   throw invalid(`A retry of ${shown(retryMs)} cannot be sent`, 'expected whole milliseconds, 0 or more')
 }
 
-function dataField(data: unknown, event: string | undefined): string {
+function textOf(data: unknown, event: string | undefined): string {
   if (typeof data === 'string') {
-    return LINE_BREAK.test(data) ? `data: ${data.replace(ANY_LINE_BREAK, '\ndata: ')}\n` : `data: ${data}\n`
+    return LINE_BREAK.test(data) ? data.replace(ANY_LINE_BREAK, '\ndata: ') : data
   }
-  if (data === undefined) return 'data: \n'
-  // JSON text has no raw CR or LF (RFC 8259, section 7), so it needs no scan.
-  return `data: ${toJson(data, event)}\n`
-}
-
-function toJson(data: unknown, event: string | undefined): string {
+  if (data === undefined) return ''
   let json: string | undefined
   let cause: unknown
   try {
@@ -91,6 +95,7 @@ function toJson(data: unknown, event: string | undefined): string {
   } catch (error) {
     cause = error
   }
+  // JSON text has no raw CR or LF (RFC 8259, section 7), so it needs no scan.
   if (json !== undefined) return json
   const why = cause instanceof Error ? `: ${cause.message.split('\n', 1)[0]}` : ''
   throw invalid(
