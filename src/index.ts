@@ -9,8 +9,28 @@ export type { Gap } from './handler/outbox.js'
 export { SSEHandler } from './handler/sse-handler.js'
 export type { ClosedInfo, SSEHandlerEvents, SSEHandlerStats } from './handler/sse-handler-events.js'
 export type { Transport, TransportSink } from './handler/transport.js'
+export { type BatchOptions, batch } from './producers/operators/batch.js'
+export { type ConflateOptions, conflate } from './producers/operators/conflate.js'
+export { type DebounceOptions, debounce } from './producers/operators/debounce.js'
+export { type ThrottleOptions, throttle } from './producers/operators/throttle.js'
 export type { SendPermit } from './producers/permit.js'
+export { type PipeOptions, type PipeResult, type PipeTarget, pipe } from './producers/pipe.js'
+export {
+  createProducerPool,
+  type ProducerPool,
+  type ProducerPoolOptions,
+  type ProducerResult,
+} from './producers/pool.js'
 export type { RequestOptions, SendOutcome } from './producers/send.js'
+export type { Source } from './producers/source.js'
+export {
+  type PushSource,
+  type Wired,
+  type WireOptions,
+  type WireResult,
+  type WireTarget,
+  wire,
+} from './producers/wire.js'
 export { createSSEHandler } from './transport/node.js'
 export type { Chunk } from './wire/chunk.js'
 export type { EventFields, EventInput, EventMap } from './wire/event.js'

@@ -1,5 +1,6 @@
 import type { EventMap } from '../wire/event.js'
 import type { Gate } from './gate.js'
+import { LinkedAbort } from './linked-abort.js'
 import type { SendPermit } from './permit.js'
 import { isClosedError, type RequestOptions } from './send.js'
 
@@ -7,20 +8,18 @@ import { isClosedError, type RequestOptions } from './send.js'
 export class Demand<Events extends EventMap> implements AsyncIterableIterator<SendPermit<Events>> {
   readonly #gate: Gate<Events>
   readonly #stopped = new AbortController()
-  readonly #signal: AbortSignal
+  readonly #abort: LinkedAbort
 
   constructor(gate: Gate<Events>, options: RequestOptions | undefined) {
     this.#gate = gate
-    this.#signal =
-      options?.signal === undefined
-        ? this.#stopped.signal
-        : AbortSignal.any([this.#stopped.signal, options.signal])
+    this.#abort = new LinkedAbort(this.#stopped.signal, options?.signal)
   }
 
   async next(): Promise<IteratorResult<SendPermit<Events>, undefined>> {
     try {
-      return { done: false, value: await this.#gate.requestSend({ signal: this.#signal }) }
+      return { done: false, value: await this.#gate.requestSend({ signal: this.#abort.signal }) }
     } catch (error) {
+      this.#abort.unlink()
       if (this.#stopped.signal.aborted || isClosedError(error)) return { done: true, value: undefined }
       throw error
     }

@@ -1,0 +1,109 @@
+import PQueue from 'p-queue'
+import { SSEError } from '../errors.js'
+import { knownOptions, wholeNumber } from '../options.js'
+import { LinkedAbort } from './linked-abort.js'
+
+export interface ProducerPoolOptions {
+  /** The most producers that run at once. Minimum 1, default 16. */
+  concurrency?: number
+  /** The most producers that wait for their turn; one more is ERR_SSE_POOL_FULL. Minimum 0, default 1,000. */
+  maxWaiting?: number
+}
+
+/** How a producer ended. */
+export type ProducerResult<T> =
+  | { status: 'completed'; value: T }
+  | { status: 'failed'; error: unknown }
+  /** Its signal aborted or the pool closed before it came to its end. */
+  | { status: 'cancelled' }
+
+const KNOWN: ReadonlySet<string> = new Set(['concurrency', 'maxWaiting'])
+
+/**
+ * Runs many producers, a limited number at once, first come, first served. Each is its own failure domain: what
+ * one throws is in its own result and disturbs no other.
+ *
+ * @throws SSEError ERR_SSE_INVALID_OPTION
+ */
+export function createProducerPool(options: ProducerPoolOptions = {}): ProducerPool {
+  knownOptions('createProducerPool', options, KNOWN)
+  const concurrency = wholeNumber('concurrency', options.concurrency, 16, { min: 1 })
+  const maxWaiting = wholeNumber('maxWaiting', options.maxWaiting, 1000, { min: 0 })
+  return new ProducerPool(concurrency, maxWaiting)
+}
+
+/** Made by `createProducerPool`. */
+export class ProducerPool {
+  readonly #queue: PQueue
+  readonly #maxWaiting: number
+  readonly #closing = new AbortController()
+
+  /** @internal */
+  constructor(concurrency: number, maxWaiting: number) {
+    this.#queue = new PQueue({ concurrency })
+    this.#maxWaiting = maxWaiting
+  }
+
+  /** Producers that run now. */
+  get running(): number {
+    return this.#queue.pending
+  }
+
+  /** Producers that wait for their turn. */
+  get waiting(): number {
+    return this.#queue.size
+  }
+
+  /**
+   * Runs a producer when it is its turn. Its signal aborts when the given one does, such as `sse.signal`, or when
+   * the pool closes; one that still waits is never started then, and settles at once. A producer that ignores its signal keeps its
+   * place until it ends.
+   *
+   * @throws SSEError (rejects) ERR_SSE_POOL_FULL. What the producer throws is in the result instead.
+   */
+  async run<T>(
+    producer: (signal: AbortSignal) => T | PromiseLike<T>,
+    options: { signal?: AbortSignal } = {},
+  ): Promise<ProducerResult<T>> {
+    if (this.#queue.size >= this.#maxWaiting && this.#queue.pending >= this.#queue.concurrency) {
+      throw new SSEError(
+        'ERR_SSE_POOL_FULL',
+        `${this.#queue.size} producers wait already, the most that maxWaiting allows; start this one later.`,
+      )
+    }
+    const abort = new LinkedAbort(options.signal, this.#closing.signal)
+    try {
+      return await new Promise<ProducerResult<T>>((resolve) => {
+        abort.signal.addEventListener('abort', () => {
+          if (!hasStarted) resolve({ status: 'cancelled' })
+        })
+        let hasStarted = false
+        // Not p-queue's own signal option: it gives the place of an aborted producer away while it still runs.
+        void this.#queue.add(async () => {
+          hasStarted = true
+          resolve(await outcomeOf(producer, abort.signal))
+        })
+      })
+    } finally {
+      abort.unlink()
+    }
+  }
+
+  /** Aborts every producer, starts none any more, and resolves when none runs. A second call changes nothing. */
+  async close(): Promise<void> {
+    this.#closing.abort()
+    await this.#queue.onIdle()
+  }
+}
+
+async function outcomeOf<T>(
+  producer: (signal: AbortSignal) => T | PromiseLike<T>,
+  signal: AbortSignal,
+): Promise<ProducerResult<T>> {
+  if (signal.aborted) return { status: 'cancelled' }
+  try {
+    return { status: 'completed', value: await producer(signal) }
+  } catch (error) {
+    return signal.aborted ? { status: 'cancelled' } : { status: 'failed', error }
+  }
+}

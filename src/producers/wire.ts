@@ -1,0 +1,289 @@
+import type { CloseReason } from '../close-reason.js'
+import { SSEError, shown } from '../errors.js'
+import { knownOptions, oneOf, wholeNumber } from '../options.js'
+import type { EventInput, EventMap } from '../wire/event.js'
+import type { SendPermit } from './permit.js'
+import type { PipeTarget } from './pipe.js'
+import { isClosedError } from './send.js'
+
+/** A source that pushes: an EventEmitter, an EventTarget, or a function that subscribes a callback. */
+export type PushSource<T> =
+  | {
+      on(event: string, listener: (item: T) => void): unknown
+      off(event: string, listener: (item: T) => void): unknown
+    }
+  | EventTarget
+  | ((emit: (item: T) => void) => () => void)
+
+/** What `wire` sends to: a connection. */
+export interface WireTarget<Events extends EventMap = EventMap> extends PipeTarget<Events> {
+  tryRequestSend(): SendPermit<Events> | null
+  close(options: { reason: CloseReason }): Promise<unknown>
+}
+
+export interface WireOptions<T, Events extends EventMap = EventMap> {
+  /** The names to listen to, for an emitter or an EventTarget. */
+  events?: readonly string[]
+  /** Makes an event of what was emitted, by the name it was emitted under; null or undefined skips it. Default: `{ event: name, data: item }`. */
+  map?: (item: T, name: string) => EventInput<Events> | null | undefined
+  /**
+   * What happens when the client is slower than the source and `maxEvents` wait.
+   * - `drop-newest`: what comes is dropped.
+   * - `drop-oldest`: what waits longest is dropped.
+   * - `keep-latest`: of events with the same `key` only the latest waits; a key too many drops the oldest one.
+   * - `close`: the connection closes with reason `slow-consumer`.
+   */
+  policy: 'drop-newest' | 'drop-oldest' | 'keep-latest' | 'close'
+  /** With `keep-latest`: what an event replaces. Default: the event's name. */
+  key?: (event: EventInput<Events>) => string
+  /** The most events that wait here, besides those in the connection's queue. Minimum 1, default 64. */
+  maxEvents?: number
+  /** Called at the first drop of each series, not for each drop; `dropped` counts all so far. */
+  onDrop?: (info: { dropped: number }) => void
+  /** Called with what `map`, `key` or an event that cannot be sent threw; the item is left out. Default: a process warning. */
+  onError?: (error: unknown, item: T) => void
+  /** Stops listening. */
+  signal?: AbortSignal
+}
+
+export interface WireResult {
+  /** `closed`: the connection closed. `stopped`: `stop()` or the signal. */
+  outcome: 'closed' | 'stopped'
+  sent: number
+  dropped: number
+}
+
+/** A push source that is wired to a connection. */
+export interface Wired {
+  readonly sent: number
+  /** Events dropped by the policy. */
+  readonly dropped: number
+  /** Events that wait here. */
+  readonly waiting: number
+  /** Stops listening and forgets what waits. */
+  stop(): void
+  /** Resolves when nothing is listened to any more. Never rejects. */
+  readonly done: Promise<WireResult>
+}
+
+const KNOWN: ReadonlySet<string> = new Set([
+  'events',
+  'map',
+  'policy',
+  'key',
+  'maxEvents',
+  'onDrop',
+  'onError',
+  'signal',
+])
+const POLICIES = ['drop-newest', 'drop-oldest', 'keep-latest', 'close'] as const
+
+/**
+ * Sends what a source pushes that cannot be paused: an EventEmitter, an EventTarget or a callback. What the
+ * client is too slow for waits here, up to `maxEvents`, and then the stated policy decides. Listening stops when
+ * the connection closes.
+ *
+ * @throws SSEError ERR_SSE_INVALID_OPTION, ERR_SSE_INVALID_SOURCE
+ */
+export function wire<T, Events extends EventMap = EventMap>(
+  source: PushSource<T>,
+  target: WireTarget<Events>,
+  options: WireOptions<T, Events>,
+): Wired {
+  knownOptions('wire', options, KNOWN)
+  if (options.policy === undefined) {
+    throw new SSEError(
+      'ERR_SSE_INVALID_OPTION',
+      `wire needs a policy; expected one of ${POLICIES.join(', ')}.`,
+    )
+  }
+  return new Wiring(source, target, options)
+}
+
+class Wiring<T, Events extends EventMap> implements Wired {
+  readonly done: Promise<WireResult>
+  readonly #target: WireTarget<Events>
+  readonly #options: WireOptions<T, Events>
+  readonly #policy: (typeof POLICIES)[number]
+  readonly #maxEvents: number
+  /** In the order of sending; the key is the event's own under `keep-latest` and unique otherwise. */
+  readonly #waiting = new Map<string | number, { event: EventInput<Events>; item: T }>()
+  readonly #unsubscribe: () => void
+  #resolveDone: (result: WireResult) => void = () => {}
+  #sent = 0
+  #dropped = 0
+  #arrivals = 0
+  #isDropping = false
+  #isSending = false
+  #isStopped = false
+
+  constructor(source: PushSource<T>, target: WireTarget<Events>, options: WireOptions<T, Events>) {
+    this.#target = target
+    this.#options = options
+    this.#policy = oneOf('policy', options.policy, 'close', POLICIES)
+    this.#maxEvents = wholeNumber('maxEvents', options.maxEvents, 64, { min: 1 })
+    this.done = new Promise((resolve) => {
+      this.#resolveDone = resolve
+    })
+    this.#unsubscribe = subscribe(source, options.events, this.#take)
+    target.signal.addEventListener('abort', this.#onClosed)
+    options.signal?.addEventListener('abort', this.#onAbort)
+    if (target.signal.aborted) this.#onClosed()
+    if (options.signal?.aborted) this.#onAbort()
+  }
+
+  get sent(): number {
+    return this.#sent
+  }
+
+  get dropped(): number {
+    return this.#dropped
+  }
+
+  get waiting(): number {
+    return this.#waiting.size
+  }
+
+  stop(): void {
+    this.#finish('stopped')
+  }
+
+  readonly #onClosed = (): void => this.#finish('closed')
+
+  readonly #onAbort = (): void => this.stop()
+
+  /** Called by the source: throws nothing into it. */
+  readonly #take = (item: T, name: string): void => {
+    if (this.#isStopped) return
+    try {
+      const { map, key } = this.#options
+      const event = map === undefined ? namedEvent<Events>(name, item) : map(item, name)
+      if (event === null || event === undefined) return
+      const permit = this.#waiting.size === 0 && !this.#isSending ? this.#target.tryRequestSend() : null
+      if (permit !== null) this.#send(permit, event)
+      else if (this.#policy === 'keep-latest') this.#keep(key?.(event) ?? event.event ?? '', event, item)
+      else this.#keep(this.#arrivals++, event, item)
+    } catch (error) {
+      this.#fail(error, item)
+    }
+  }
+
+  #keep(key: string | number, event: EventInput<Events>, item: T): void {
+    const isFull = this.#waiting.size >= this.#maxEvents && !this.#waiting.has(key)
+    if (isFull && this.#policy === 'close') {
+      this.#countDrop()
+      void this.#target.close({ reason: 'slow-consumer' })
+      return
+    }
+    if (isFull || this.#waiting.has(key)) this.#countDrop()
+    if (isFull && this.#policy === 'drop-newest') return
+    if (isFull) this.#waiting.delete(this.#waiting.keys().next().value as string | number)
+    this.#waiting.set(key, { event, item })
+    if (!this.#isSending) void this.#sendWaiting()
+  }
+
+  async #sendWaiting(): Promise<void> {
+    this.#isSending = true
+    try {
+      while (!this.#isStopped && this.#waiting.size > 0) {
+        const permit = await this.#target.requestSend()
+        const [oldest] = this.#waiting
+        if (oldest === undefined) {
+          permit.release()
+          break
+        }
+        const [key, { event, item }] = oldest
+        this.#waiting.delete(key)
+        try {
+          this.#send(permit, event)
+        } catch (error) {
+          this.#fail(error, item)
+        }
+      }
+      this.#isDropping = false
+    } catch (error) {
+      // The close is told by the signal.
+      if (!isClosedError(error)) this.#report(error)
+    } finally {
+      this.#isSending = false
+    }
+  }
+
+  #send(permit: SendPermit<Events>, event: EventInput<Events>): void {
+    try {
+      if (permit.send(event) === 'queued') this.#sent += 1
+    } finally {
+      permit.release()
+    }
+  }
+
+  #countDrop(): void {
+    this.#dropped += 1
+    if (this.#isDropping) return
+    this.#isDropping = true
+    this.#options.onDrop?.({ dropped: this.#dropped })
+  }
+
+  #fail(error: unknown, item: T): void {
+    const { onError } = this.#options
+    try {
+      if (onError === undefined) this.#report(error)
+      else onError(error, item)
+    } catch (second) {
+      this.#report(second)
+    }
+  }
+
+  #report(error: unknown): void {
+    process.emitWarning(String(error), { type: 'SSEWarning', detail: 'in a source wired to a connection' })
+  }
+
+  #finish(outcome: WireResult['outcome']): void {
+    if (this.#isStopped) return
+    this.#isStopped = true
+    this.#target.signal.removeEventListener('abort', this.#onClosed)
+    this.#options.signal?.removeEventListener('abort', this.#onAbort)
+    this.#waiting.clear()
+    try {
+      this.#unsubscribe()
+    } catch (error) {
+      this.#report(error)
+    }
+    this.#resolveDone({ outcome, sent: this.#sent, dropped: this.#dropped })
+  }
+}
+
+function namedEvent<Events extends EventMap>(name: string, data: unknown): EventInput<Events> {
+  return (name === '' ? { data } : { event: name, data }) as EventInput<Events>
+}
+
+function subscribe<T>(
+  source: PushSource<T>,
+  events: readonly string[] | undefined,
+  take: (item: T, name: string) => void,
+): () => void {
+  if (typeof source === 'function') return source((item) => take(item, ''))
+  if (events === undefined || events.length === 0) {
+    throw new SSEError(
+      'ERR_SSE_INVALID_OPTION',
+      'wire needs the names of the events to listen to: { events: [...] }.',
+    )
+  }
+  const listeners = events.map((name) => ({ name, listener: (item: unknown) => take(item as T, name) }))
+  if ('addEventListener' in source) {
+    for (const { name, listener } of listeners) source.addEventListener(name, listener)
+    return () => {
+      for (const { name, listener } of listeners) source.removeEventListener(name, listener)
+    }
+  }
+  if (typeof source?.on === 'function' && typeof source.off === 'function') {
+    for (const { name, listener } of listeners) source.on(name, listener)
+    return () => {
+      for (const { name, listener } of listeners) source.off(name, listener)
+    }
+  }
+  throw new SSEError(
+    'ERR_SSE_INVALID_SOURCE',
+    `The source is ${shown(source)}; expected an EventEmitter, an EventTarget or a function that subscribes a callback.`,
+  )
+}
