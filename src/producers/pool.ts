@@ -72,6 +72,7 @@ export class ProducerPool {
       )
     }
     const abort = new LinkedAbort(options.signal, this.#closing.signal)
+    if (abort.signal.aborted) return { status: 'cancelled' }
     try {
       return await new Promise<ProducerResult<T>>((resolve) => {
         abort.signal.addEventListener('abort', () => {
