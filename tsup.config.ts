@@ -1,10 +1,9 @@
 import { defineConfig } from 'tsup'
 
-export default defineConfig({
-  entry: ['src/index.ts'],
-  format: ['esm', 'cjs'],
-  target: 'node20',
-  dts: true,
-  clean: true,
-  sourcemap: true,
-})
+const shared = { entry: ['src/index.ts'], target: 'node20', dts: true, sourcemap: true } as const
+
+export default defineConfig([
+  { ...shared, format: 'esm' },
+  // p-queue is ESM only, and Node before 20.19 cannot require that.
+  { ...shared, format: 'cjs', noExternal: ['p-queue', 'p-timeout'] },
+])
