@@ -65,6 +65,8 @@ export class Gate<Events extends EventMap> implements PermitIssuer<Events> {
   #waiting = 0
   #firstWaiter: Waiter<Events> | null = null
   #lastWaiter: Waiter<Events> | null = null
+  /** The last permit, not in the list yet: most are used before the next is granted, and never need to be. */
+  #newest: Permit<Events> | null = null
   #firstPermit: Permit<Events> | null = null
   #lastPermit: Permit<Events> | null = null
   #leaseTimer: Timer | null = null
@@ -156,6 +158,7 @@ export class Gate<Events extends EventMap> implements PermitIssuer<Events> {
     this.#closed = reason
     if (this.#leaseTimer !== null) this.#clock.clearTimeout(this.#leaseTimer)
     this.#leaseTimer = null
+    this.#listNewest()
     for (let permit = this.#firstPermit; permit !== null; permit = permit.following) permit.state = 'closed'
     this.#firstPermit = null
     this.#lastPermit = null
@@ -192,13 +195,21 @@ export class Gate<Events extends EventMap> implements PermitIssuer<Events> {
 
   #grant(): Permit<Events> {
     const permit = new Permit(this, this.#leaseTurn + TURNS_PER_LEASE + 1)
+    this.#listNewest()
+    this.#newest = permit
+    this.#granted += 1
+    if (this.#leaseTimer === null) this.#startLeaseTurn()
+    return permit
+  }
+
+  #listNewest(): void {
+    const permit = this.#newest
+    if (permit === null) return
+    this.#newest = null
     permit.previous = this.#lastPermit
     if (this.#lastPermit === null) this.#firstPermit = permit
     else this.#lastPermit.following = permit
     this.#lastPermit = permit
-    this.#granted += 1
-    if (this.#leaseTimer === null) this.#startLeaseTurn()
-    return permit
   }
 
   #startLeaseTurn(): void {
@@ -209,23 +220,28 @@ export class Gate<Events extends EventMap> implements PermitIssuer<Events> {
   #endLeaseTurn(): void {
     this.#leaseTimer = null
     this.#leaseTurn += 1
+    this.#listNewest()
     while (this.#firstPermit !== null && this.#firstPermit.expiresAtTurn <= this.#leaseTurn) {
       const permit = this.#firstPermit
       this.#removePermit(permit)
       permit.state = 'expired'
     }
     this.serve()
-    if (this.#firstPermit !== null && this.#leaseTimer === null) this.#startLeaseTurn()
+    if (this.#granted > 0 && this.#leaseTimer === null) this.#startLeaseTurn()
   }
 
   #removePermit(permit: Permit<Events>): void {
+    this.#granted -= 1
+    if (permit === this.#newest) {
+      this.#newest = null
+      return
+    }
     if (permit.previous === null) this.#firstPermit = permit.following
     else permit.previous.following = permit.following
     if (permit.following === null) this.#lastPermit = permit.previous
     else permit.following.previous = permit.previous
     permit.previous = null
     permit.following = null
-    this.#granted -= 1
   }
 
   #wait(block: string | null, signal: AbortSignal | undefined): Promise<SendPermit<Events> | SendOutcome> {

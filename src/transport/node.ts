@@ -1,5 +1,4 @@
 import { type IncomingMessage, ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
 import { SSEError } from '../errors.js'
 import type { SSEHandlerOptions } from '../handler/options.js'
 import { SSEHandler } from '../handler/sse-handler.js'
@@ -92,15 +91,20 @@ class NodeTransport implements Transport {
   }
 
   write(chunk: Chunk): boolean {
-    const socket = this.#directSocket()
+    const res = this.#res
     this.#isWaiting = true
-    if (socket === null) {
-      this.#res.write(chunk.bytes, this.#onTaken)
-      return false
+    if (res.write !== ServerResponse.prototype.write) {
+      // A middleware has replaced it, and may not pass a callback on.
+      this.#isWaiting = !res.write(chunk.bytes)
+      if (this.#isWaiting) res.once('drain', this.#onTaken)
+    } else if (this.#isHeadOut && res.socket !== null) {
+      // The response would hand the kernel four pieces, framing included, where one does.
+      res.socket.write(res.chunkedEncoding ? chunk.http1 : chunk.bytes, this.#onTaken)
+      // The system call was made inside write(): mostly the kernel has everything by now.
+      this.#isWaiting = res.socket.writableLength > 0
+    } else {
+      res.write(chunk.bytes, this.#onTaken)
     }
-    socket.write(this.#res.chunkedEncoding ? chunk.http1 : chunk.bytes, this.#onTaken)
-    // The system call was made inside write(): mostly the kernel has everything by now.
-    this.#isWaiting = socket.writableLength > 0
     return !this.#isWaiting
   }
 
@@ -124,17 +128,7 @@ class NodeTransport implements Transport {
     this.#sink = null
     this.#req.socket.off('close', this.#onClose)
     this.#res.off('close', this.#onClose)
-  }
-
-  /**
-   * The socket itself, when the response would only put chunk framing around what it is given: `res.write` hands
-   * the kernel four pieces where one does. Not before the head is out, nor when a middleware has replaced `write`.
-   */
-  #directSocket(): Socket | null {
-    const res = this.#res
-    return this.#isHeadOut && res.write === ServerResponse.prototype.write && !res.writableEnded
-      ? res.socket
-      : null
+    this.#res.off('drain', this.#onTaken)
   }
 
   readonly #onTaken = (error?: Error | null): void => {
