@@ -63,7 +63,10 @@ class NodeTransport implements Transport {
   }
 
   get pendingBytes(): number {
-    return this.#res.writableLength
+    // Node itself reads this when it decides whether a socket timed out (lib/net.js, _onTimeout): writableLength
+    // falls only when a whole chunk has been taken, this with every byte.
+    const handle = (this.#req.socket as { _handle?: { writeQueueSize?: number } | null })._handle
+    return handle?.writeQueueSize ?? this.#res.writableLength
   }
 
   attach(sink: TransportSink): void {
