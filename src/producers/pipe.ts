@@ -142,7 +142,7 @@ class Reading<T> {
 
   next(): IteratorResult<T, unknown> | Promise<IteratorResult<T, unknown>> {
     const next = (this.#puller as Puller<T>).next()
-    return next instanceof Promise ? this.orStop(next).then((item) => this.#noted(item)) : this.#noted(next)
+    return 'then' in next ? this.orStop(next).then((item) => this.#noted(item)) : this.#noted(next)
   }
 
   /** Waits for a promise, but rejects when the reading stops. */

@@ -6,7 +6,7 @@ export type Source<T> = Iterable<T> | AsyncIterable<T> | ReadableStream<T>
 /** A source being read, one item at a time. */
 export interface Puller<T> {
   /** The next item. Not called again before it settles, nor after `stop`. */
-  next(): IteratorResult<T, unknown> | Promise<IteratorResult<T, unknown>>
+  next(): IteratorResult<T, unknown> | PromiseLike<IteratorResult<T, unknown>>
   /**
    * Tells the source that nobody reads any more: `return()`, `destroy()` or `cancel()`. Does not wait: a source
    * that is stuck would never answer.
