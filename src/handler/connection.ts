@@ -145,6 +145,10 @@ export class Connection<Events extends EventMap>
     return this.outbox.hasRoom(reserved)
   }
 
+  makeRoom(): void {
+    this.pump.gather()
+  }
+
   encode(event: EventInput<Events>): string {
     return this.outbox.encode(event)
   }

@@ -42,6 +42,8 @@ export class Pump implements Flushable {
   /** Whether the transport holds bytes that the operating system has not taken. */
   #isWaiting = false
   #isBlocked = false
+  /** Frames taken from the source for the next write. */
+  #frames: string[] = []
   #stallTimer: Timer | null = null
   #bytesWritten = 0
   #lastWriteAt: number
@@ -71,12 +73,21 @@ export class Pump implements Flushable {
     scheduleFlush(this)
   }
 
+  /**
+   * Takes what is owed ahead of the write that is due in this turn anyway, so that a producer who found the queue
+   * full can go on: a burst leaves in few large writes. Only while the transport waits for nothing, and no more
+   * than one write holds.
+   */
+  gather(): void {
+    if (this.#isScheduled && !this.#isWaiting) this.#take()
+  }
+
   flush(): void {
     this.#isScheduled = false
     if (this.#isStopped) return
     try {
       if (this.#isWaiting) this.#block()
-      else if (this.#source.isEmpty) this.#owner.emptied()
+      else if (this.#source.isEmpty && this.#frames.length === 0) this.#owner.emptied()
       else this.#write()
     } catch (error) {
       this.#owner.failed(error)
@@ -98,13 +109,14 @@ export class Pump implements Flushable {
   /** Writes nothing any more. */
   stop(): void {
     this.#isStopped = true
+    this.#frames = []
     this.#clearStallTimer()
   }
 
   #write(): void {
-    const frames: string[] = []
-    this.#source.take(MAX_WRITE_BYTES, frames)
-    const chunk = new Chunk(frames.join(''))
+    this.#take()
+    const chunk = new Chunk(this.#frames.join(''))
+    this.#frames = []
     this.#bytesWritten += chunk.byteLength
     this.#lastWriteAt = this.#clock.now()
     this.#isWaiting = !this.#transport.write(chunk)
@@ -118,6 +130,12 @@ export class Pump implements Flushable {
     // socket may hold bytes.
     this.#isScheduled = true
     scheduleFlush(this)
+  }
+
+  #take(): void {
+    let units = 0
+    for (const frame of this.#frames) units += frame.length
+    if (units < MAX_WRITE_BYTES) this.#source.take(MAX_WRITE_BYTES - units, this.#frames)
   }
 
   #block(): void {

@@ -15,6 +15,8 @@ import {
 export interface Guarded<Events extends EventMap> {
   /** Whether one more event fits beside what is queued and the `reserved` slots. */
   hasRoom(reserved: number): boolean
+  /** Makes room if that can be done at once. Called when there is none and nobody waits. */
+  makeRoom(): void
   /** Encodes an event; throws an SSEError for one that cannot be sent. May run code of the user (`toJSON`). */
   encode(event: EventInput<Events>): string
   /** Takes an encoded event into a slot that is free or reserved; throws ERR_SSE_LOG_FAILED and takes nothing. */
@@ -92,7 +94,7 @@ export class Gate<Events extends EventMap> implements PermitIssuer<Events> {
     const signal = options?.signal
     if (this.#closed !== null) return rejectedAsClosed(this.#closed)
     if (signal?.aborted) return Promise.reject(signal.reason)
-    if (this.#hasFreeSlot()) return Promise.resolve(this.#grant())
+    if (this.#hasFreeSlot() || this.#madeRoom()) return Promise.resolve(this.#grant())
     return this.#wait(null, signal) as Promise<SendPermit<Events>>
   }
 
@@ -106,7 +108,7 @@ export class Gate<Events extends EventMap> implements PermitIssuer<Events> {
     if (signal?.aborted) return Promise.reject(signal.reason)
     try {
       const block = this.#guarded.encode(event)
-      if (this.#closed === null && this.#hasFreeSlot()) {
+      if (this.#closed === null && (this.#hasFreeSlot() || this.#madeRoom())) {
         this.#guarded.accept(block)
         return QUEUED
       }
@@ -191,6 +193,12 @@ export class Gate<Events extends EventMap> implements PermitIssuer<Events> {
 
   #hasFreeSlot(): boolean {
     return this.#firstWaiter === null && this.#guarded.hasRoom(this.#granted)
+  }
+
+  #madeRoom(): boolean {
+    if (this.#firstWaiter !== null) return false
+    this.#guarded.makeRoom()
+    return this.#guarded.hasRoom(this.#granted)
   }
 
   #grant(): Permit<Events> {

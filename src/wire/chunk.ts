@@ -29,7 +29,8 @@ export class Chunk {
     const size = `${this.byteLength.toString(16)}\r\n`
     const framed = Buffer.allocUnsafe(size.length + this.byteLength + 2)
     framed.write(size, 'latin1')
-    framed.write(this.#text, size.length)
+    // ASCII is the same in both, and copied faster.
+    framed.write(this.#text, size.length, this.byteLength === this.#text.length ? 'latin1' : 'utf8')
     framed[framed.length - 2] = CR
     framed[framed.length - 1] = LF
     return framed
