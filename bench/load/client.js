@@ -1,0 +1,52 @@
+// The load client: a process of its own, driven by calls.
+import { answerCalls } from '../lib/processes.js'
+import { abandon, openConnections, openStalled } from './connections.js'
+import { bodyOf, wrongWith } from './decode.js'
+import { readAll } from './read-all.js'
+
+let held = []
+let response = Buffer.alloc(0)
+
+answerCalls({
+  /** Reads one stream to its end; `check` may look at it afterwards. */
+  async read(port, path) {
+    const { parts, wallMs, cpuMs } = await readAll(port, path)
+    response = Buffer.concat(parts)
+    return { wallMs, cpuMs, bytes: response.length }
+  },
+
+  /** What is wrong with the stream that was read last, or null. */
+  check(expected) {
+    return wrongWith(bodyOf(response), expected)
+  },
+
+  async open(port, count) {
+    held.push(...(await openConnections(port, count)))
+  },
+
+  async stall(port, count) {
+    held.push(...(await openStalled(port, count)))
+  },
+
+  /** How many of the connections held are still open, and what they have read. */
+  held() {
+    return {
+      open: held.filter((socket) => !socket.destroyed).length,
+      bytesRead: held.reduce((sum, socket) => sum + socket.bytesRead, 0),
+    }
+  },
+
+  async leave() {
+    const leaving = held.filter((socket) => !socket.destroyed)
+    held = []
+    await abandon(leaving, { reset: true })
+  },
+
+  /** Opens and leaves, batch by batch; every other batch leaves by RST. */
+  async churn(port, count, batch) {
+    for (let done = 0; done < count; done += batch) {
+      const sockets = await openConnections(port, Math.min(batch, count - done))
+      await abandon(sockets, { reset: (done / batch) % 2 === 1 })
+    }
+  },
+})

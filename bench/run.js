@@ -1,0 +1,85 @@
+// Measures sluice beside its peers: node bench/run.js [scenario ...] [--rounds n] [--quick] [--markdown]
+//
+// Each round runs every peer once, one after the other, each against a fresh server process; ratios are taken
+// within a round. Ends with 0 unless a delivery was wrong or a run broke: a target that was missed is printed.
+import { relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { startClient } from './lib/actors.js'
+import { keep, machine, table } from './lib/report.js'
+import { churn } from './scenarios/churn.js'
+import { connection } from './scenarios/connection.js'
+import { idle } from './scenarios/idle.js'
+import { stalled } from './scenarios/stalled.js'
+
+const SCENARIOS = [connection, stalled, idle, churn]
+
+const { values: flags, positionals: names } = parseArgs({
+  allowPositionals: true,
+  options: {
+    rounds: { type: 'string' },
+    quick: { type: 'boolean', default: false },
+    markdown: { type: 'boolean', default: false },
+  },
+})
+const rounds = flags.rounds === undefined ? undefined : Number(flags.rounds)
+if (rounds !== undefined && !(Number.isSafeInteger(rounds) && rounds > 0)) {
+  fail(`--rounds is '${flags.rounds}'; expected a whole number of 1 or more.`)
+}
+for (const name of names) {
+  if (SCENARIOS.some((scenario) => scenario.name === name)) continue
+  fail(`There is no scenario '${name}'; expected some of ${SCENARIOS.map(({ name }) => name).join(', ')}.`)
+}
+
+const results = { at: new Date().toISOString(), machine: machine(), quick: flags.quick, scenarios: {} }
+const rows = []
+const notes = []
+for (const scenario of SCENARIOS) {
+  if (names.length > 0 && !names.includes(scenario.name)) continue
+  const size = flags.quick ? scenario.quick : scenario.full
+  const figures = await measure(scenario, size, rounds ?? size.rounds)
+  results.scenarios[scenario.name] = { size, figures }
+  if (figures === null) continue
+  const of = (peer, key) => figures[peer].map((round) => round[key])
+  rows.push(...scenario.compare(of, size).map((row) => ({ scenario: scenario.name, ...row })))
+  notes.push(...scenario.notes(of, size))
+}
+
+if (rows.length > 0) console.log(table(rows))
+if (!flags.markdown) {
+  console.log(`\n${results.machine}${flags.quick ? '; quick: smaller than the claims' : ''}`)
+  for (const note of notes) console.log(`- ${note}`)
+  console.log(`- results: ${relative(process.cwd(), fileURLToPath(await keep(results)))}`)
+} else {
+  await keep(results)
+}
+
+/** What each peer gave in each round; null when a run broke, which is said and makes the exit code 1. */
+async function measure(scenario, size, rounds) {
+  const figures = Object.fromEntries(scenario.peers.map((peer) => [peer, []]))
+  const client = startClient()
+  try {
+    for (let round = 1; round <= rounds; round += 1) {
+      for (const peer of scenario.peers) {
+        if (!flags.markdown) console.error(`${scenario.name}, round ${round} of ${rounds}: ${peer}`)
+        try {
+          figures[peer].push(await scenario.run(peer, size, client))
+        } catch (error) {
+          throw new Error(`${scenario.name}, ${peer}`, { cause: error })
+        }
+      }
+    }
+    return figures
+  } catch (error) {
+    console.error(error)
+    process.exitCode = 1
+    return null
+  } finally {
+    await client.stop()
+  }
+}
+
+function fail(message) {
+  console.error(message)
+  process.exit(2)
+}
