@@ -1,6 +1,6 @@
 import { defineConfig } from 'tsup'
 
-const shared = { entry: ['src/index.ts'], target: 'node20', dts: true, sourcemap: true } as const
+const shared = { entry: ['src/index.ts'], target: 'node20' as const, dts: true, sourcemap: true }
 
 export default defineConfig([
   { ...shared, format: 'esm' },

@@ -1,3 +1,4 @@
+import type { Frame } from '../wire/frame.js'
 import { parseEventId } from './event-id.js'
 
 /**
@@ -22,7 +23,7 @@ export interface EventLog {
    * Copies frames to `into`, from the sequence `from` on, until they are `maxBytes` or more or the end is
    * reached. Returns the sequence after the last one copied. `from` is between `oldest` and `next`.
    */
-  read(from: number, maxBytes: number, into: string[]): number
+  read(from: number, maxBytes: number, into: Frame[]): number
   /** The size of the events held from the sequence `from` to the end. `from` is between `oldest` and `next`. */
   bytesFrom(from: number): number
   /** Calls the listener after each append, in the same turn. Returns what stops it. A listener must not throw. */

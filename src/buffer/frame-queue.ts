@@ -1,3 +1,4 @@
+import { type Frame, frameSize } from '../wire/frame.js'
 import { Ring } from './ring.js'
 
 /** The most bytes of UTF-8 that one UTF-16 unit of a string becomes. */
@@ -11,7 +12,7 @@ const MAX_BYTES_PER_UNIT = 3
  * on them.
  */
 export class FrameQueue {
-  readonly #frames: Ring<string>
+  readonly #frames: Ring<Frame>
   #units = 0
   /** Kept up to date once somebody asked, until the queue is empty. */
   #bytes: number | null = null
@@ -27,8 +28,7 @@ export class FrameQueue {
   get bytes(): number {
     if (this.#bytes === null) {
       this.#bytes = 0
-      for (let i = 0; i < this.#frames.length; i += 1)
-        this.#bytes += Buffer.byteLength(this.#frames.at(i) as string)
+      for (let i = 0; i < this.#frames.length; i += 1) this.#bytes += frameSize(this.#frames.at(i) as Frame)
     }
     return this.#bytes
   }
@@ -38,22 +38,22 @@ export class FrameQueue {
   }
 
   /** False, and nothing changes, when the queue holds `maxEvents` frames already. */
-  push(frame: string): boolean {
+  push(frame: Frame): boolean {
     if (!this.#frames.push(frame)) return false
     this.#units += frame.length
-    if (this.#bytes !== null) this.#bytes += Buffer.byteLength(frame)
+    if (this.#bytes !== null) this.#bytes += frameSize(frame)
     return true
   }
 
   /** Moves frames to `into`, oldest first, until they are about `maxBytes` or more (counted in UTF-16 units). */
-  take(maxBytes: number, into: string[]): void {
+  take(maxBytes: number, into: Frame[]): void {
     let taken = 0
     while (taken < maxBytes) {
       const frame = this.#frames.shift()
       if (frame === undefined) break
       into.push(frame)
       taken += frame.length
-      if (this.#bytes !== null) this.#bytes -= Buffer.byteLength(frame)
+      if (this.#bytes !== null) this.#bytes -= frameSize(frame)
     }
     this.#units -= taken
     if (this.#units === 0) this.#bytes = null

@@ -2,6 +2,7 @@ import { type Clock, systemClock } from '../clock.js'
 import { SSEError, shown } from '../errors.js'
 import { knownOptions, wholeNumber } from '../options.js'
 import { withId } from '../wire/encode.js'
+import { type Frame, frameSize, toFrame } from '../wire/frame.js'
 import { formatEventId } from './event-id.js'
 import type { EventLog } from './event-log.js'
 import { Ring } from './ring.js'
@@ -37,7 +38,7 @@ export function createMemoryLog(options: MemoryLogOptions = {}): EventLog {
 }
 
 interface Entry {
-  frame: string
+  frame: Frame
   bytes: number
   /** Bytes appended to the log before this entry, ever: the size of a range is one subtraction. */
   offset: number
@@ -75,8 +76,8 @@ class MemoryLog implements EventLog {
 
   append(block: string): number {
     const sequence = this.#next
-    const frame = withId(formatEventId(this.epoch, sequence), block)
-    const bytes = Buffer.byteLength(frame)
+    const frame = toFrame(withId(formatEventId(this.epoch, sequence), block))
+    const bytes = frameSize(frame)
     this.#evictByAge()
     while (this.#entries.length === this.#entries.capacity || this.#bytesHeld + bytes > this.#maxBytes) {
       if (!this.#evictOldest()) break
@@ -92,7 +93,7 @@ class MemoryLog implements EventLog {
     return sequence
   }
 
-  read(from: number, maxBytes: number, into: string[]): number {
+  read(from: number, maxBytes: number, into: Frame[]): number {
     const first = this.#next - this.#entries.length
     let sequence = Math.max(from, first)
     let taken = 0
@@ -111,8 +112,9 @@ class MemoryLog implements EventLog {
   }
 
   onAppend(listener: () => void): () => void {
-    this.#listeners.add(listener)
-    return () => void this.#listeners.delete(listener)
+    const own = (): void => listener()
+    this.#listeners.add(own)
+    return () => void this.#listeners.delete(own)
   }
 
   #evictByAge(): void {

@@ -5,7 +5,7 @@ import type { CloseReason } from '../close-reason.js'
 import { Gate, type Guarded } from '../producers/gate.js'
 import { closedError } from '../producers/send.js'
 import { encodeComment, encodeEvent } from '../wire/encode.js'
-import type { EventInput, EventMap } from '../wire/event.js'
+import type { EventInput } from '../wire/event.js'
 import { answerTo, type StreamRequest } from '../wire/request.js'
 import { liveConnectionMachine, type Reporting } from './effects.js'
 import type { Effects, LifecycleEvent, Phase } from './machine.js'
@@ -20,7 +20,7 @@ const HEARTBEAT_COMMENT = encodeComment('')
 type EventName = EventEmitter.EventNames<SSEHandlerEvents>
 
 /** One connection: wires gate, outbox, pump, transport and machine together, and carries the machine's effects out. */
-export class Connection<Events extends EventMap>
+export class Connection<Events extends object>
   implements Guarded<Events>, OutboxOwner, PumpOwner, TransportSink, Effects, Reporting
 {
   phase: Phase = 'opening'
@@ -41,6 +41,7 @@ export class Connection<Events extends EventMap>
   #stopListening: (() => void) | null = null
   #controller: AbortController | null = null
   #isDropping = false
+  #untoldGaps: Gap[] = []
   #error: unknown
   #closed: ClosedInfo | null = null
   #closedPromise: Promise<ClosedInfo> | null = null
@@ -163,13 +164,16 @@ export class Connection<Events extends EventMap>
 
   gapMet(gap: Gap): void {
     this.gaps += 1
-    this.emit('gap', gap)
-    if (gap.continues === 'close') this.tell({ type: 'closeRequested', reason: 'gap' })
+    this.#untoldGaps.push(gap)
   }
 
   // What the pump tells.
 
   wrote(): void {
+    for (let gap = this.#untoldGaps.shift(); gap !== undefined; gap = this.#untoldGaps.shift()) {
+      this.emit('gap', gap)
+      if (gap.continues === 'close') this.tell({ type: 'closeRequested', reason: 'gap' })
+    }
     if (this.phase === 'replaying' && !this.outbox.isReplaying) this.tell({ type: 'caughtUp' })
     this.gate.serve()
   }

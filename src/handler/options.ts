@@ -24,7 +24,7 @@ export interface ReplayOptions {
   afterGap?: 'oldest' | 'newest' | 'close'
 }
 
-export interface SSEHandlerOptions<Events extends EventMap = EventMap> {
+export interface SSEHandlerOptions<Events extends object = EventMap> {
   /** Names the session in events and statistics. Default: a random UUID. */
   sessionId?: string
   /**
@@ -107,11 +107,11 @@ const KNOWN_REPLAY: ReadonlySet<string> = new Set(['start', 'afterGap'])
 const DEFAULTS = resolve({})
 
 /** Checks the options and fills in the defaults; throws ERR_SSE_INVALID_OPTION before anything is sent. */
-export function resolveHandlerOptions(options: SSEHandlerOptions<EventMap> | undefined): ResolvedOptions {
+export function resolveHandlerOptions(options: SSEHandlerOptions<object> | undefined): ResolvedOptions {
   return options === undefined ? DEFAULTS : resolve(options)
 }
 
-function resolve(options: SSEHandlerOptions<EventMap>): ResolvedOptions {
+function resolve(options: SSEHandlerOptions<object>): ResolvedOptions {
   const { heartbeat = {}, replay = {} } = options
   knownOptions('createSSEHandler', options, KNOWN)
   knownOptions('heartbeat', heartbeat, KNOWN_HEARTBEAT)
@@ -121,7 +121,7 @@ function resolve(options: SSEHandlerOptions<EventMap>): ResolvedOptions {
     log: options.log ?? null,
     replayStart: oneOf('replay.start', replay.start, 'newest', ['newest', 'oldest']),
     afterGap: oneOf('replay.afterGap', replay.afterGap, 'oldest', ['oldest', 'newest', 'close']),
-    firstEvent: options.firstEvent,
+    firstEvent: checkedFirstEvent(options.firstEvent),
     retryMs: wholeNumber('retryMs', options.retryMs, 2000, { min: 0 }),
     heartbeatMs: delayMs('heartbeat.intervalMs', heartbeat.intervalMs, 15_000),
     heartbeatFormat: oneOf('heartbeat.format', heartbeat.format, 'comment', ['comment', 'event', 'none']),
@@ -141,5 +141,13 @@ function checkedSessionId(sessionId: string | undefined): string | undefined {
   throw new SSEError(
     'ERR_SSE_INVALID_OPTION',
     `Option sessionId is ${shown(sessionId)}; expected a string that is not empty.`,
+  )
+}
+
+function checkedFirstEvent(first: EventInput | false | undefined): EventInput | false | undefined {
+  if (first === undefined || first === false || (first !== null && typeof first === 'object')) return first
+  throw new SSEError(
+    'ERR_SSE_INVALID_OPTION',
+    `Option firstEvent is ${shown(first)}; expected an event such as { event, data }, or false.`,
   )
 }

@@ -4,6 +4,7 @@ import { FrameQueue } from '../buffer/frame-queue.js'
 import { SSEError } from '../errors.js'
 import { encodeComment, encodeEvent, encodeSettings } from '../wire/encode.js'
 import type { EventInput, EventMap } from '../wire/event.js'
+import { type Frame, toFrame } from '../wire/frame.js'
 import type { ResolvedOptions } from './options.js'
 
 /** A range of events that a client asked for and cannot get. */
@@ -19,7 +20,7 @@ export interface Gap {
 }
 
 export interface OutboxOwner {
-  /** A gap is being told to the client. Must not throw. */
+  /** A gap is being told to the client. Called in the middle of `take`: must not throw, nor run code of the user. */
   gapMet(gap: Gap): void
 }
 
@@ -29,9 +30,10 @@ export interface OutboxOwner {
  * Events are in one of two places. Without a log they wait in a bounded queue. With a log they are in the log
  * only, and a cursor says how far the client has got, so replay and live delivery are the same act.
  */
-export class Outbox<Events extends EventMap> {
+export class Outbox<Events extends object = EventMap> {
   readonly #limits: ResolvedOptions
-  readonly #log: EventLog | null
+  /** Null without a log, and until the client's place in it is found. */
+  #log: EventLog | null = null
   /** Made for the first event: an idle connection has none. */
   #queue: FrameQueue | null = null
   readonly #owner: OutboxOwner
@@ -52,7 +54,6 @@ export class Outbox<Events extends EventMap> {
 
   constructor(limits: ResolvedOptions, owner: OutboxOwner) {
     this.#limits = limits
-    this.#log = limits.log
     this.#owner = owner
   }
 
@@ -107,7 +108,7 @@ export class Outbox<Events extends EventMap> {
 
   /** Composes what a client gets first, and finds its place in the log. Throws for a first event that cannot be sent. */
   open(sessionId: string, lastEventId: string | null, paddingBytes: number): void {
-    if (this.#log !== null) this.#enter(this.#log, lastEventId)
+    if (this.#limits.log !== null) this.#enter(this.#limits.log, lastEventId)
     const position = this.#gap === null ? (this.lastId ?? undefined) : undefined
     const padding = paddingBytes === 0 ? '' : encodeComment(' '.repeat(paddingBytes))
     this.#head = padding + this.#firstBlock(sessionId, position)
@@ -120,7 +121,7 @@ export class Outbox<Events extends EventMap> {
   }
 
   encode(event: EventInput<Events>): string {
-    const block = encodeEvent(event)
+    const block = encodeEvent(event as EventInput)
     const { maxEventBytes } = this.#limits
     // A UTF-16 unit is at most three bytes of UTF-8: most blocks need no counting.
     if (block.length * 3 > maxEventBytes && Buffer.byteLength(block) > maxEventBytes) {
@@ -136,7 +137,7 @@ export class Outbox<Events extends EventMap> {
   accept(block: string): void {
     if (this.#log === null) {
       this.#queue ??= new FrameQueue(this.#limits.maxEvents)
-      this.#queue.push(block)
+      this.#queue.push(toFrame(block))
       return
     }
     try {
@@ -178,7 +179,7 @@ export class Outbox<Events extends EventMap> {
   }
 
   /** Moves what is owed to `into`, in order, until the events in it are `maxBytes` or more. */
-  take(maxBytes: number, into: string[]): void {
+  take(maxBytes: number, into: Frame[]): void {
     if (this.#head !== null) into.push(this.#head)
     if (this.#retry !== null) into.push(this.#retry)
     if (this.#comments !== null) into.push(this.#comments)
@@ -212,6 +213,7 @@ export class Outbox<Events extends EventMap> {
   }
 
   #enter(log: EventLog, lastEventId: string | null): void {
+    this.#log = log
     this.#replayEnd = log.next
     if (lastEventId === null) {
       this.#cursor = this.#limits.replayStart === 'oldest' ? log.oldest : log.next
@@ -225,24 +227,31 @@ export class Outbox<Events extends EventMap> {
   /** Notes a gap, to be told when something is taken, and goes on behind it. */
   #meetGap(log: EventLog, asked: string, cause: (LogPosition & { known: false })['cause']): void {
     const { afterGap } = this.#limits
-    const oldest = log.oldest === log.next ? null : formatEventId(log.epoch, log.oldest)
+    // Read once: events may expire between two looks.
+    const { oldest: first, next } = log
+    const oldest = first === next ? null : formatEventId(log.epoch, first)
     this.#gap = { asked: asked.slice(0, 128), oldest, cause, continues: afterGap }
-    this.#cursor = afterGap === 'oldest' ? log.oldest : log.next
+    this.#cursor = afterGap === 'oldest' ? first : next
   }
 
   /** The gap event carries the position behind the gap: a client that reconnects right after it meets no second one. */
-  #takeGap(gap: Gap, into: string[]): void {
+  #takeGap(gap: Gap, into: Frame[]): void {
     this.#gap = null
     into.push(encodeEvent({ event: 'gap', data: gap, id: this.lastId ?? '' }))
     this.#owner.gapMet(gap)
   }
 
-  #takeFromLog(log: EventLog, maxBytes: number, into: string[]): void {
+  #takeFromLog(log: EventLog, maxBytes: number, into: Frame[]): void {
     if (this.#cursor < log.oldest) {
       this.#meetGap(log, this.lastId ?? '', 'evicted')
       if (this.#gap !== null) this.#takeGap(this.#gap, into)
     }
-    const next = log.read(this.#cursor, maxBytes, into)
+    if (this.#lag === 0) return
+    let next = log.read(this.#cursor, maxBytes, into)
+    if (next > this.#end) {
+      into.length -= next - this.#end
+      next = this.#end
+    }
     this.#eventsTaken += next - this.#cursor
     this.#eventsReplayed += Math.max(0, Math.min(next, this.#replayEnd) - this.#cursor)
     this.#cursor = next
@@ -251,7 +260,7 @@ export class Outbox<Events extends EventMap> {
   #firstBlock(sessionId: string, position: string | undefined): string {
     const { firstEvent, retryMs } = this.#limits
     if (firstEvent === false) return encodeSettings(retryMs, position)
-    if (position !== undefined && firstEvent?.id !== undefined) throw idGivenTwice()
+    if (this.#log !== null && firstEvent?.id !== undefined) throw idGivenTwice()
     const first: EventInput = firstEvent ?? { event: 'connected', data: { sessionId } }
     return encodeEvent({ retry: retryMs, ...first, ...(position !== undefined && { id: position }) })
   }

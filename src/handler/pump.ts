@@ -1,5 +1,6 @@
 import type { Clock, Timer } from '../clock.js'
 import { Chunk } from '../wire/chunk.js'
+import type { Frame } from '../wire/frame.js'
 import { type Flushable, scheduleFlush } from './flush.js'
 import type { Transport } from './transport.js'
 
@@ -12,7 +13,7 @@ const MAX_WRITE_BYTES = 64 * 1024
 /** What the pump takes from. */
 export interface Source {
   readonly isEmpty: boolean
-  take(maxBytes: number, into: string[]): void
+  take(maxBytes: number, into: Frame[]): void
 }
 
 /** What the pump tells its connection. None of these throws. */
@@ -43,7 +44,7 @@ export class Pump implements Flushable {
   #isWaiting = false
   #isBlocked = false
   /** Frames taken from the source for the next write. */
-  #frames: string[] = []
+  #frames: Frame[] = []
   #stallTimer: Timer | null = null
   #bytesWritten = 0
   #lastWriteAt: number
@@ -115,7 +116,7 @@ export class Pump implements Flushable {
 
   #write(): void {
     this.#take()
-    const chunk = new Chunk(this.#frames.join(''))
+    const chunk = new Chunk(this.#frames)
     this.#frames = []
     this.#bytesWritten += chunk.byteLength
     this.#lastWriteAt = this.#clock.now()

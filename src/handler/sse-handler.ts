@@ -24,7 +24,7 @@ const INTERNAL_ERROR = {
  * It never throws for what a client or the network does: that is returned, or told by `closed`. It throws for
  * misuse, with an {@link SSEError}.
  */
-export class SSEHandler<Events extends EventMap = EventMap> extends EventEmitter<SSEHandlerEvents> {
+export class SSEHandler<Events extends object = EventMap> extends EventEmitter<SSEHandlerEvents> {
   readonly #connection: Connection<Events>
 
   /** For those who write a transport; programs call `createSSEHandler`. */

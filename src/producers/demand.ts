@@ -1,11 +1,10 @@
-import type { EventMap } from '../wire/event.js'
 import type { Gate } from './gate.js'
 import { LinkedAbort } from './linked-abort.js'
 import type { SendPermit } from './permit.js'
 import { isClosedError, type RequestOptions } from './send.js'
 
 /** Permits as an async iterable. Written by hand: a generator's `return()` would wait behind a pending `next()`. */
-export class Demand<Events extends EventMap> implements AsyncIterableIterator<SendPermit<Events>> {
+export class Demand<Events extends object> implements AsyncIterableIterator<SendPermit<Events>> {
   readonly #gate: Gate<Events>
   readonly #stopped = new AbortController()
   readonly #abort: LinkedAbort

@@ -12,7 +12,7 @@ import {
 } from './send.js'
 
 /** What a gate stands in front of. */
-export interface Guarded<Events extends EventMap> {
+export interface Guarded<Events extends object> {
   /** Whether one more event fits beside what is queued and the `reserved` slots. */
   hasRoom(reserved: number): boolean
   /** Makes room if that can be done at once. Called when there is none and nobody waits. */
@@ -37,7 +37,7 @@ const TURNS_PER_LEASE = 8
 const QUEUED: Promise<SendOutcome> = Promise.resolve('queued')
 
 /** Somebody who waits for a slot: for a permit, or (`block`) to have an event sent. */
-class Waiter<Events extends EventMap> {
+class Waiter<Events extends object> {
   previous: Waiter<Events> | null = null
   following: Waiter<Events> | null = null
   onAbort: (() => void) | undefined
@@ -58,7 +58,7 @@ class Waiter<Events extends EventMap> {
  * Decides who may send. Slots are given first come, first served; nobody passes a waiter. Granted slots count as
  * taken: queued + granted never exceeds the queue's capacity.
  */
-export class Gate<Events extends EventMap> implements PermitIssuer<Events> {
+export class Gate<Events extends object = EventMap> implements PermitIssuer<Events> {
   readonly #guarded: Guarded<Events>
   readonly #limits: GateLimits
   readonly #clock: Clock

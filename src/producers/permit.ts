@@ -3,7 +3,7 @@ import type { EventInput, EventMap } from '../wire/event.js'
 import type { SendOutcome } from './send.js'
 
 /** A reservation of one slot in a connection's queue: the right to send one event without waiting. */
-export interface SendPermit<Events extends EventMap = EventMap> {
+export interface SendPermit<Events extends object = EventMap> {
   /**
    * Sends one event and spends the permit. Never waits. Returns `'closed'` when the connection closed meanwhile.
    *
@@ -19,7 +19,7 @@ export interface SendPermit<Events extends EventMap = EventMap> {
 }
 
 /** The gate's side of its permits. */
-export interface PermitIssuer<Events extends EventMap> {
+export interface PermitIssuer<Events extends object> {
   sendWith(permit: Permit<Events>, event: EventInput<Events>): Exclude<SendOutcome, 'dropped'>
   takeBack(permit: Permit<Events>): void
 }
@@ -27,7 +27,7 @@ export interface PermitIssuer<Events extends EventMap> {
 export type PermitState = 'held' | 'spent' | 'expired' | 'closed'
 
 /** A node of its gate's list of outstanding permits, which is in the order they expire. */
-export class Permit<Events extends EventMap> implements SendPermit<Events> {
+export class Permit<Events extends object> implements SendPermit<Events> {
   state: PermitState = 'held'
   previous: Permit<Events> | null = null
   following: Permit<Events> | null = null

@@ -6,13 +6,13 @@ import { isClosedError, type RequestOptions, type SendOutcome } from './send.js'
 import { openSource, type Puller, type Source } from './source.js'
 
 /** What `pipe` sends to: a connection. */
-export interface PipeTarget<Events extends EventMap = EventMap> {
+export interface PipeTarget<Events extends object = EventMap> {
   /** Aborts when the target begins to close. */
   readonly signal: AbortSignal
   requestSend(options?: RequestOptions): Promise<SendPermit<Events>>
 }
 
-export interface PipeOptions<T, Events extends EventMap = EventMap> {
+export interface PipeOptions<T, Events extends object = EventMap> {
   /** The name of every event, when there is no `map`. Default: none, which clients read as `message`. */
   event?: keyof Events & string
   /**
@@ -46,7 +46,7 @@ export interface PipeResult {
  * @throws (rejects) whatever the source or `map` throws; SSEError ERR_SSE_INVALID_SOURCE, or ERR_SSE_INVALID_EVENT
  * and the like for an item that cannot be sent; the signal's reason. The source is told to stop in each case.
  */
-export async function pipe<T, Events extends EventMap = EventMap>(
+export async function pipe<T, Events extends object = EventMap>(
   source: Source<T> | ((signal: AbortSignal) => Source<T> | Promise<Source<T>>),
   target: PipeTarget<Events>,
   options: PipeOptions<T, Events> = {},
@@ -72,7 +72,7 @@ export async function pipe<T, Events extends EventMap = EventMap>(
   return result
 }
 
-async function transfer<T, Events extends EventMap>(
+async function transfer<T, Events extends object>(
   reading: Reading<T>,
   target: PipeTarget<Events>,
   options: PipeOptions<T, Events>,
@@ -95,7 +95,7 @@ async function transfer<T, Events extends EventMap>(
 }
 
 /** Sends with a permit or, when its lease ran out because the source was slow, with a new one. */
-async function sendOrRenew<Events extends EventMap>(
+async function sendOrRenew<Events extends object>(
   permit: SendPermit<Events>,
   event: EventInput<Events>,
   target: PipeTarget<Events>,
@@ -114,7 +114,7 @@ async function sendOrRenew<Events extends EventMap>(
   }
 }
 
-function dataMapper<T, Events extends EventMap>(event: string | undefined) {
+function dataMapper<T, Events extends object>(event: string | undefined) {
   const decoder = new TextDecoder()
   return (item: T): EventInput<Events> | null => {
     const data = item instanceof Uint8Array ? decoder.decode(item, { stream: true }) : item

@@ -16,12 +16,12 @@ export type PushSource<T> =
   | ((emit: (item: T) => void) => () => void)
 
 /** What `wire` sends to: a connection. */
-export interface WireTarget<Events extends EventMap = EventMap> extends PipeTarget<Events> {
+export interface WireTarget<Events extends object = EventMap> extends PipeTarget<Events> {
   tryRequestSend(): SendPermit<Events> | null
   close(options: { reason: CloseReason }): Promise<unknown>
 }
 
-export interface WireOptions<T, Events extends EventMap = EventMap> {
+export interface WireOptions<T, Events extends object = EventMap> {
   /** The names to listen to, for an emitter or an EventTarget. */
   events?: readonly string[]
   /** Makes an event of what was emitted, by the name it was emitted under; null or undefined skips it. Default: `{ event: name, data: item }`. */
@@ -85,7 +85,7 @@ const POLICIES = ['drop-newest', 'drop-oldest', 'keep-latest', 'close'] as const
  *
  * @throws SSEError ERR_SSE_INVALID_OPTION, ERR_SSE_INVALID_SOURCE
  */
-export function wire<T, Events extends EventMap = EventMap>(
+export function wire<T, Events extends object = EventMap>(
   source: PushSource<T>,
   target: WireTarget<Events>,
   options: WireOptions<T, Events>,
@@ -100,7 +100,7 @@ export function wire<T, Events extends EventMap = EventMap>(
   return new Wiring(source, target, options)
 }
 
-class Wiring<T, Events extends EventMap> implements Wired {
+class Wiring<T, Events extends object> implements Wired {
   readonly done: Promise<WireResult>
   readonly #target: WireTarget<Events>
   readonly #options: WireOptions<T, Events>
@@ -253,7 +253,7 @@ class Wiring<T, Events extends EventMap> implements Wired {
   }
 }
 
-function namedEvent<Events extends EventMap>(name: string, data: unknown): EventInput<Events> {
+function namedEvent<Events extends object>(name: string, data: unknown): EventInput<Events> {
   return (name === '' ? { data } : { event: name, data }) as EventInput<Events>
 }
 

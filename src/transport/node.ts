@@ -23,7 +23,7 @@ import type { StreamAnswer, StreamRequest } from '../wire/request.js'
  * @throws SSEError ERR_SSE_HEADERS_SENT when the response has started, ERR_SSE_INVALID_OPTION,
  * ERR_SSE_INVALID_EVENT for a `firstEvent` that cannot be sent. Nothing is sent then.
  */
-export function createSSEHandler<Events extends EventMap = EventMap>(
+export function createSSEHandler<Events extends object = EventMap>(
   req: IncomingMessage,
   res: ServerResponse,
   options?: SSEHandlerOptions<Events>,

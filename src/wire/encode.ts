@@ -1,5 +1,5 @@
 import { SSEError, shown } from '../errors.js'
-import type { EventInput, EventMap } from './event.js'
+import type { EventInput } from './event.js'
 
 /**
  * A longer id would come back in a request header; Node refuses all headers above 16 KiB with 431, and a
@@ -20,7 +20,7 @@ const FORBIDDEN_IN_FIELD = /[\r\n\0]/
  *
  * @throws SSEError ERR_SSE_INVALID_EVENT when a field cannot be written or the data cannot be serialised.
  */
-export function encodeEvent<Events extends EventMap>(input: EventInput<Events>): string {
+export function encodeEvent(input: EventInput): string {
   if (input === null || typeof input !== 'object') {
     throw invalid(`An event is ${shown(input)}`, 'expected an object such as { event, data }')
   }
@@ -51,7 +51,7 @@ export function withId(id: string, block: string): string {
 }
 
 /** Streams repeat a few names: the last one checked need not be checked again. */
-let lastEvent: string | null = null
+let lastEvent: string | undefined
 let lastLead = ''
 
 /** What stands before the text of the data. */
@@ -97,7 +97,7 @@ function textOf(data: unknown, event: string | undefined): string {
   }
   // JSON text has no raw CR or LF (RFC 8259, section 7), so it needs no scan.
   if (json !== undefined) return json
-  const why = cause instanceof Error ? `: ${cause.message.split('\n', 1)[0]}` : ''
+  const why = cause instanceof Error ? `: ${String(cause.message).split('\n', 1)[0]}` : ''
   throw invalid(
     `The data of event ${shown(event ?? 'message')} cannot be serialised${why}`,
     'expected a string or a value that JSON.stringify takes',

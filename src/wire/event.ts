@@ -13,7 +13,7 @@ export interface EventFields {
 }
 
 /** One event of an {@link EventMap}, before it is encoded. */
-export type EventInput<Events extends EventMap = EventMap> = string extends keyof Events
+export type EventInput<Events extends object = EventMap> = string extends keyof Events
   ? EventFields & {
       /** The name listeners subscribe to. No CR, LF or NUL. Default: none, which clients read as `message`. */
       event?: string

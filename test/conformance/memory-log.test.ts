@@ -1,0 +1,4 @@
+import { createMemoryLog } from 'sluice'
+import { eventLogSuite } from './event-log.js'
+
+eventLogSuite('the memory log', (limits) => createMemoryLog(limits))
