@@ -7,6 +7,7 @@ export interface Clock {
   now(): number
   /** Calls `callback` once after `delayMs`. The timer must not keep the process alive. */
   setTimeout(callback: () => void, delayMs: number): Timer
+  /** Takes a pending timer back; one that has fired or was cleared is no error. */
   clearTimeout(timer: Timer): void
 }
 

@@ -12,6 +12,7 @@ export type SSEErrorCode =
   | 'ERR_SSE_POOL_FULL'
   | 'ERR_SSE_TOO_MANY_WAITERS'
 
+/** What an {@link SSEError} carries besides its code and message. */
 export interface SSEErrorOptions {
   /** The error behind this one. */
   cause?: unknown

@@ -14,7 +14,13 @@ export { type ConflateOptions, conflate } from './producers/operators/conflate.j
 export { type DebounceOptions, debounce } from './producers/operators/debounce.js'
 export { type ThrottleOptions, throttle } from './producers/operators/throttle.js'
 export type { SendPermit } from './producers/permit.js'
-export { type PipeOptions, type PipeResult, type PipeTarget, pipe } from './producers/pipe.js'
+export {
+  type PipeOptions,
+  type PipeResult,
+  type PipeSource,
+  type PipeTarget,
+  pipe,
+} from './producers/pipe.js'
 export {
   createProducerPool,
   type ProducerPool,
@@ -34,4 +40,5 @@ export {
 export { createSSEHandler } from './transport/node.js'
 export type { Chunk } from './wire/chunk.js'
 export type { EventFields, EventInput, EventMap } from './wire/event.js'
+export type { Frame } from './wire/frame.js'
 export type { StreamAnswer, StreamRequest } from './wire/request.js'

@@ -1,7 +1,7 @@
 import { SSEError, shown } from './errors.js'
 
 /** `setTimeout` turns a longer delay into 1 ms. */
-export const MAX_TIMER_MS = 2 ** 31 - 1
+const MAX_TIMER_MS = 2 ** 31 - 1
 
 interface Range {
   min: number
@@ -23,9 +23,12 @@ export function wholeNumber(name: string, value: number | undefined, fallback: n
   )
 }
 
-/** The value of a delay in milliseconds, or its default; throws `ERR_SSE_INVALID_OPTION` when no timer can keep it. */
-export function delayMs(name: string, value: number | undefined, fallback: number, min = 1): number {
-  return wholeNumber(name, value, fallback, { min, max: MAX_TIMER_MS })
+/**
+ * The value of a delay in milliseconds, or its default; throws `ERR_SSE_INVALID_OPTION` when no timer can keep it, or
+ * when it has neither.
+ */
+export function delayMs(name: string, value: number | undefined, fallback?: number, min = 1): number {
+  return wholeNumber(name, value ?? fallback ?? Number.NaN, 0, { min, max: MAX_TIMER_MS })
 }
 
 /** The value of an option with a few fixed choices, or its default. */
@@ -45,6 +48,12 @@ export function oneOf<T extends string>(
 
 /** Refuses a misspelt option instead of ignoring it. */
 export function knownOptions(of: string, options: object, known: ReadonlySet<string>): void {
+  if (options === null || typeof options !== 'object') {
+    throw new SSEError(
+      'ERR_SSE_INVALID_OPTION',
+      `The options of ${of} are ${shown(options)}; expected an object.`,
+    )
+  }
   for (const name of Object.keys(options)) {
     if (known.has(name)) continue
     throw new SSEError(

@@ -7,6 +7,7 @@ import { formatEventId } from './event-id.js'
 import type { EventLog } from './event-log.js'
 import { Ring } from './ring.js'
 
+/** The bounds of a memory log, and its name. */
 export interface MemoryLogOptions {
   /** The most events kept; the oldest goes first. Minimum 1, default 1,000. */
   maxEvents?: number

@@ -42,6 +42,7 @@ export class Connection<Events extends object>
   #controller: AbortController | null = null
   #isDropping = false
   #untoldGaps: Gap[] = []
+  #reason: CloseReason | null = null
   #error: unknown
   #closed: ClosedInfo | null = null
   #closedPromise: Promise<ClosedInfo> | null = null
@@ -79,8 +80,7 @@ export class Connection<Events extends object>
   get signal(): AbortSignal {
     if (this.#controller === null) {
       this.#controller = new AbortController()
-      const reason = this.#actor.getSnapshot().context.reason
-      if (reason !== null) this.#controller.abort(closedError(reason))
+      if (this.#reason !== null) this.#controller.abort(closedError(this.#reason))
     }
     return this.#controller.signal
   }
@@ -233,6 +233,7 @@ export class Connection<Events extends object>
   }
 
   closeGate(reason: CloseReason): void {
+    this.#reason = reason
     this.gate.close(reason)
     if (this.#controller?.signal.aborted === false) this.#controller.abort(closedError(reason))
   }
@@ -258,9 +259,9 @@ export class Connection<Events extends object>
       reason,
       at: Date.now(),
       durationMs: this.durationMs,
-      eventsSent: outbox.eventsTaken,
+      eventsSent: outbox.eventsWritten,
       bytesSent: pump.bytesWritten,
-      eventsUnsent: outbox.length,
+      eventsUnsent: outbox.eventsUnwritten,
       ...(this.#error !== undefined && { error: this.#error }),
     }
     const info = this.#closed

@@ -4,6 +4,7 @@ import { SSEError, shown } from '../errors.js'
 import { delayMs, knownOptions, oneOf, wholeNumber } from '../options.js'
 import type { EventInput, EventMap } from '../wire/event.js'
 
+/** What keeps a stream in which nothing happens from being taken for dead. */
 export interface HeartbeatOptions {
   /** Milliseconds without a write after which one is sent. 1 to 2,147,483,647, default 15,000. */
   intervalMs?: number
@@ -14,6 +15,7 @@ export interface HeartbeatOptions {
   format?: 'comment' | 'event' | 'none'
 }
 
+/** How positions in the log are answered. */
 export interface ReplayOptions {
   /** Where a client without a position starts in the log. Default `newest`: it gets what comes from now on. */
   start?: 'newest' | 'oldest'
@@ -24,6 +26,7 @@ export interface ReplayOptions {
   afterGap?: 'oldest' | 'newest' | 'close'
 }
 
+/** Options of `createSSEHandler`. Checked before anything is sent. */
 export interface SSEHandlerOptions<Events extends object = EventMap> {
   /** Names the session in events and statistics. Default: a random UUID. */
   sessionId?: string
@@ -118,7 +121,7 @@ function resolve(options: SSEHandlerOptions<object>): ResolvedOptions {
   knownOptions('replay', replay, KNOWN_REPLAY)
   return {
     sessionId: checkedSessionId(options.sessionId),
-    log: options.log ?? null,
+    log: checkedLog(options.log),
     replayStart: oneOf('replay.start', replay.start, 'newest', ['newest', 'oldest']),
     afterGap: oneOf('replay.afterGap', replay.afterGap, 'oldest', ['oldest', 'newest', 'close']),
     firstEvent: checkedFirstEvent(options.firstEvent),
@@ -149,5 +152,16 @@ function checkedFirstEvent(first: EventInput | false | undefined): EventInput | 
   throw new SSEError(
     'ERR_SSE_INVALID_OPTION',
     `Option firstEvent is ${shown(first)}; expected an event such as { event, data }, or false.`,
+  )
+}
+
+function checkedLog(log: EventLog | undefined): EventLog | null {
+  if (log === undefined) return null
+  const methods = ['append', 'read', 'bytesFrom', 'onAppend'] as const
+  if (log !== null && typeof log === 'object' && methods.every((name) => typeof log[name] === 'function'))
+    return log
+  throw new SSEError(
+    'ERR_SSE_INVALID_OPTION',
+    `Option log is ${shown(log)}; expected an event log: createMemoryLog().`,
   )
 }

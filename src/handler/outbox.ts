@@ -50,7 +50,11 @@ export class Outbox<Events extends object = EventMap> {
   #heartbeat: string | null = null
   #tail: string | null = null
   #eventsTaken = 0
-  #eventsReplayed = 0
+  #eventsWritten = 0
+  #replayedTaken = 0
+  #replayedWritten = 0
+  /** The cursor when the last write was made. */
+  #writtenCursor = 0
 
   constructor(limits: ResolvedOptions, owner: OutboxOwner) {
     this.#limits = limits
@@ -83,17 +87,27 @@ export class Outbox<Events extends object = EventMap> {
     return this.#cursor < this.#replayEnd
   }
 
-  get eventsTaken(): number {
-    return this.#eventsTaken
+  /** Events handed to the transport. */
+  get eventsWritten(): number {
+    return this.#eventsWritten
   }
 
-  /** How many of the events taken were in the log before the client came. */
+  /** How many of them were in the log before the client came. */
   get eventsReplayed(): number {
-    return this.#eventsReplayed
+    return this.#replayedWritten
   }
 
-  /** The id of the last event taken from the log; null without a log. */
+  /** Events that were accepted and not handed to the transport. */
+  get eventsUnwritten(): number {
+    return this.length + this.#eventsTaken - this.#eventsWritten
+  }
+
+  /** The id of the last event handed to the transport, or where the client came in; null without a log. */
   get lastId(): string | null {
+    return this.#log === null ? null : formatEventId(this.#log.epoch, this.#writtenCursor - 1)
+  }
+
+  get #takenId(): string | null {
     return this.#log === null ? null : formatEventId(this.#log.epoch, this.#cursor - 1)
   }
 
@@ -109,6 +123,7 @@ export class Outbox<Events extends object = EventMap> {
   /** Composes what a client gets first, and finds its place in the log. Throws for a first event that cannot be sent. */
   open(sessionId: string, lastEventId: string | null, paddingBytes: number): void {
     if (this.#limits.log !== null) this.#enter(this.#limits.log, lastEventId)
+    this.#writtenCursor = this.#cursor
     const position = this.#gap === null ? (this.lastId ?? undefined) : undefined
     const padding = paddingBytes === 0 ? '' : encodeComment(' '.repeat(paddingBytes))
     this.#head = padding + this.#firstBlock(sessionId, position)
@@ -121,7 +136,13 @@ export class Outbox<Events extends object = EventMap> {
   }
 
   encode(event: EventInput<Events>): string {
-    const block = encodeEvent(event as EventInput)
+    const block = this.checked(encodeEvent(event as EventInput))
+    if (this.#log !== null && event.id !== undefined) throw idGivenTwice()
+    return block
+  }
+
+  /** A block, if it is no larger than an event may be. */
+  checked(block: string): string {
     const { maxEventBytes } = this.#limits
     // A UTF-16 unit is at most three bytes of UTF-8: most blocks need no counting.
     if (block.length * 3 > maxEventBytes && Buffer.byteLength(block) > maxEventBytes) {
@@ -130,7 +151,6 @@ export class Outbox<Events extends object = EventMap> {
         `The event is ${Buffer.byteLength(block)} bytes encoded, more than the ${maxEventBytes} of maxEventBytes; send less, split it, or raise the limit.`,
       )
     }
-    if (this.#log !== null && event.id !== undefined) throw idGivenTwice()
     return block
   }
 
@@ -200,6 +220,13 @@ export class Outbox<Events extends object = EventMap> {
     this.#tail = null
   }
 
+  /** All that was taken so far has been handed to the transport. */
+  written(): void {
+    this.#eventsWritten = this.#eventsTaken
+    this.#replayedWritten = this.#replayedTaken
+    this.#writtenCursor = this.#cursor
+  }
+
   /** Forgets what was not taken. */
   clear(): void {
     this.#queue?.clear()
@@ -237,13 +264,13 @@ export class Outbox<Events extends object = EventMap> {
   /** The gap event carries the position behind the gap: a client that reconnects right after it meets no second one. */
   #takeGap(gap: Gap, into: Frame[]): void {
     this.#gap = null
-    into.push(encodeEvent({ event: 'gap', data: gap, id: this.lastId ?? '' }))
+    into.push(encodeEvent({ event: 'gap', data: gap, id: this.#takenId ?? '' }))
     this.#owner.gapMet(gap)
   }
 
   #takeFromLog(log: EventLog, maxBytes: number, into: Frame[]): void {
     if (this.#cursor < log.oldest) {
-      this.#meetGap(log, this.lastId ?? '', 'evicted')
+      this.#meetGap(log, this.#takenId ?? '', 'evicted')
       if (this.#gap !== null) this.#takeGap(this.#gap, into)
     }
     if (this.#lag === 0) return
@@ -253,7 +280,7 @@ export class Outbox<Events extends object = EventMap> {
       next = this.#end
     }
     this.#eventsTaken += next - this.#cursor
-    this.#eventsReplayed += Math.max(0, Math.min(next, this.#replayEnd) - this.#cursor)
+    this.#replayedTaken += Math.max(0, Math.min(next, this.#replayEnd) - this.#cursor)
     this.#cursor = next
   }
 
@@ -262,7 +289,9 @@ export class Outbox<Events extends object = EventMap> {
     if (firstEvent === false) return encodeSettings(retryMs, position)
     if (this.#log !== null && firstEvent?.id !== undefined) throw idGivenTwice()
     const first: EventInput = firstEvent ?? { event: 'connected', data: { sessionId } }
-    return encodeEvent({ retry: retryMs, ...first, ...(position !== undefined && { id: position }) })
+    return this.checked(
+      encodeEvent({ retry: retryMs, ...first, ...(position !== undefined && { id: position }) }),
+    )
   }
 }
 

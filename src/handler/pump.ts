@@ -14,6 +14,8 @@ const MAX_WRITE_BYTES = 64 * 1024
 export interface Source {
   readonly isEmpty: boolean
   take(maxBytes: number, into: Frame[]): void
+  /** All that was taken so far has been handed to the transport. */
+  written(): void
 }
 
 /** What the pump tells its connection. None of these throws. */
@@ -121,6 +123,7 @@ export class Pump implements Flushable {
     this.#bytesWritten += chunk.byteLength
     this.#lastWriteAt = this.#clock.now()
     this.#isWaiting = !this.#transport.write(chunk)
+    this.#source.written()
     this.#owner.wrote()
     if (this.#isScheduled || this.#isStopped) return
     if (!this.#isWaiting && this.#source.isEmpty) {
@@ -146,11 +149,11 @@ export class Pump implements Flushable {
     this.#owner.blocked()
   }
 
-  /** A peer that is slow but takes some bytes is not stalled. */
+  /** A peer that is slow but takes some bytes is not stalled, nor is one that has no bytes to take. */
   #watchForStall(pendingBytes: number): void {
     this.#stallTimer = this.#clock.setTimeout(() => {
       const pendingNow = this.#transport.pendingBytes
-      if (pendingNow < pendingBytes) this.#watchForStall(pendingNow)
+      if (pendingNow < pendingBytes || pendingNow === 0) this.#watchForStall(pendingNow)
       else this.#owner.stalled()
     }, this.#writeStallMs)
   }

@@ -34,7 +34,9 @@ export interface SSEHandlerStats {
   bytesSent: number
   /** Events that the client missed while it was away and that were handed to the transport. */
   eventsReplayed: number
-  /** Events that wait to be written. With a log: how far the client is behind. */
+  /** Events accepted and not handed to the transport: those queued, and those gathered for the write that is due. */
+  unsentEvents: number
+  /** Events in the queue, at most `maxEvents` without a log. With a log: how far the client is behind. */
   queuedEvents: number
   queuedBytes: number
   /** Permits that are neither used, released nor expired. */

@@ -38,6 +38,7 @@ export class SSEHandler<Events extends object = EventMap> extends EventEmitter<S
     return this.#connection.sessionId
   }
 
+  /** Where the connection is in its life. */
   get phase(): Phase {
     return this.#connection.phase
   }
@@ -143,12 +144,13 @@ export class SSEHandler<Events extends object = EventMap> extends EventEmitter<S
    * `close`, then the end. The error itself is not sent: the client gets `data`, by default a message without
    * detail. The error is told by `closed`. Resolves like `closed`.
    *
-   * @throws SSEError (rejects) ERR_SSE_INVALID_EVENT when `data` cannot be serialised; the connection stays open.
+   * @throws SSEError (rejects) ERR_SSE_INVALID_EVENT or ERR_SSE_EVENT_TOO_LARGE when `data` cannot be sent; the
+   * connection stays open.
    */
   async sendError(error: unknown, options: { data?: unknown } = {}): Promise<ClosedInfo> {
     const { data = INTERNAL_ERROR } = options
-    const lastWords =
-      encodeEvent({ event: 'error', data }) + encodeEvent({ event: 'close', data: { reason: 'error' } })
+    const block = this.#connection.outbox.checked(encodeEvent({ event: 'error', data }))
+    const lastWords = block + encodeEvent({ event: 'close', data: { reason: 'error' } })
     if (!this.#isClosing) {
       this.#connection.keepError(error)
       this.#connection.outbox.setTail(lastWords)
@@ -182,6 +184,7 @@ export class SSEHandler<Events extends object = EventMap> extends EventEmitter<S
     this.#connection.tell({ type: 'evicted', reason })
   }
 
+  /** What the connection is like at this moment. After the close: as it was at its end. */
   stats(): SSEHandlerStats {
     const { gate, outbox, pump, sessionId, phase, openedAt, durationMs, dropped, gaps } = this.#connection
     return {
@@ -189,9 +192,10 @@ export class SSEHandler<Events extends object = EventMap> extends EventEmitter<S
       phase,
       openedAt,
       durationMs,
-      eventsSent: outbox.eventsTaken,
+      eventsSent: outbox.eventsWritten,
       bytesSent: pump.bytesWritten,
       eventsReplayed: outbox.eventsReplayed,
+      unsentEvents: outbox.eventsUnwritten,
       queuedEvents: outbox.length,
       queuedBytes: outbox.bytes,
       permits: gate.granted,

@@ -30,7 +30,9 @@ export interface Transport {
 
 /** The connection's side of its transport. None of these throws. */
 export interface TransportSink {
+  /** The operating system has taken the last chunk. */
   roomMade(): void
+  /** The end of the stream has left. */
   ended(): void
   /** The client or the network ended the connection; the error, when the system gave one. */
   lost(error?: unknown): void

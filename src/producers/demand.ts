@@ -1,17 +1,17 @@
+import { LinkedAbort } from './abort.js'
 import type { Gate } from './gate.js'
-import { LinkedAbort } from './linked-abort.js'
 import type { SendPermit } from './permit.js'
 import { isClosedError, type RequestOptions } from './send.js'
 
 /** Permits as an async iterable. Written by hand: a generator's `return()` would wait behind a pending `next()`. */
 export class Demand<Events extends object> implements AsyncIterableIterator<SendPermit<Events>> {
   readonly #gate: Gate<Events>
-  readonly #stopped = new AbortController()
   readonly #abort: LinkedAbort
+  #isStopped = false
 
   constructor(gate: Gate<Events>, options: RequestOptions | undefined) {
     this.#gate = gate
-    this.#abort = new LinkedAbort(this.#stopped.signal, options?.signal)
+    this.#abort = new LinkedAbort(options?.signal)
   }
 
   async next(): Promise<IteratorResult<SendPermit<Events>, undefined>> {
@@ -19,13 +19,14 @@ export class Demand<Events extends object> implements AsyncIterableIterator<Send
       return { done: false, value: await this.#gate.requestSend({ signal: this.#abort.signal }) }
     } catch (error) {
       this.#abort.unlink()
-      if (this.#stopped.signal.aborted || isClosedError(error)) return { done: true, value: undefined }
+      if (this.#isStopped || isClosedError(error)) return { done: true, value: undefined }
       throw error
     }
   }
 
   async return(): Promise<IteratorResult<SendPermit<Events>, undefined>> {
-    this.#stopped.abort()
+    this.#isStopped = true
+    this.#abort.abort()
     return { done: true, value: undefined }
   }
 

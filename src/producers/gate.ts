@@ -2,6 +2,7 @@ import type { Clock, Timer } from '../clock.js'
 import type { CloseReason } from '../close-reason.js'
 import { SSEError } from '../errors.js'
 import type { EventInput, EventMap } from '../wire/event.js'
+import { onAbort } from './abort.js'
 import { assertUsable, Permit, type PermitIssuer, type PermitState, type SendPermit } from './permit.js'
 import {
   closedError,
@@ -40,18 +41,14 @@ const QUEUED: Promise<SendOutcome> = Promise.resolve('queued')
 class Waiter<Events extends object> {
   previous: Waiter<Events> | null = null
   following: Waiter<Events> | null = null
-  onAbort: (() => void) | undefined
+  /** Stops listening to the signal. */
+  stopListening: (() => void) | undefined
 
   constructor(
     readonly block: string | null,
-    readonly signal: AbortSignal | undefined,
     readonly resolve: (value: SendPermit<Events> | SendOutcome) => void,
     readonly reject: (error: unknown) => void,
   ) {}
-
-  settled(): void {
-    if (this.onAbort !== undefined) this.signal?.removeEventListener('abort', this.onAbort)
-  }
 }
 
 /**
@@ -108,6 +105,8 @@ export class Gate<Events extends object = EventMap> implements PermitIssuer<Even
     if (signal?.aborted) return Promise.reject(signal.reason)
     try {
       const block = this.#guarded.encode(event)
+      // Encoding runs code of the user, which may have closed the connection or aborted.
+      signal?.throwIfAborted()
       if (this.#closed === null && (this.#hasFreeSlot() || this.#madeRoom())) {
         this.#guarded.accept(block)
         return QUEUED
@@ -176,12 +175,17 @@ export class Gate<Events extends object = EventMap> implements PermitIssuer<Even
     if (permit.state === 'closed') return 'closed'
     assertUsable(permit.state, this.#limits.leaseMs)
     const block = this.#guarded.encode(event)
-    // Encoding runs code of the user, which may have used this very permit or closed the connection.
+    // Encoding runs code of the user, which may have used this very permit or closed the connection; so may the log.
     if ((permit.state as PermitState) === 'closed') return 'closed'
     assertUsable(permit.state, this.#limits.leaseMs)
-    this.#guarded.accept(block)
-    this.#removePermit(permit)
     permit.state = 'spent'
+    try {
+      this.#guarded.accept(block)
+    } catch (error) {
+      if (this.#closed === null) permit.state = 'held'
+      throw error
+    }
+    if (this.#closed === null) this.#removePermit(permit)
     return 'queued'
   }
 
@@ -198,7 +202,7 @@ export class Gate<Events extends object = EventMap> implements PermitIssuer<Even
   #madeRoom(): boolean {
     if (this.#firstWaiter !== null) return false
     this.#guarded.makeRoom()
-    return this.#guarded.hasRoom(this.#granted)
+    return this.#closed === null && this.#guarded.hasRoom(this.#granted)
   }
 
   #grant(): Permit<Events> {
@@ -253,6 +257,7 @@ export class Gate<Events extends object = EventMap> implements PermitIssuer<Even
   }
 
   #wait(block: string | null, signal: AbortSignal | undefined): Promise<SendPermit<Events> | SendOutcome> {
+    if (this.#closed !== null) return rejectedAsClosed(this.#closed)
     if (this.#waiting >= this.#limits.maxWaiters) {
       return Promise.reject(
         new SSEError(
@@ -262,19 +267,18 @@ export class Gate<Events extends object = EventMap> implements PermitIssuer<Even
       )
     }
     const outcome = new Promise<SendPermit<Events> | SendOutcome>((resolve, reject) => {
-      const waiter = new Waiter<Events>(block, signal, resolve, reject)
+      const waiter = new Waiter<Events>(block, resolve, reject)
       waiter.previous = this.#lastWaiter
       if (this.#lastWaiter === null) this.#firstWaiter = waiter
       else this.#lastWaiter.following = waiter
       this.#lastWaiter = waiter
       this.#waiting += 1
       if (signal === undefined) return
-      waiter.onAbort = () => {
+      waiter.stopListening = onAbort(signal, () => {
         this.#removeWaiter(waiter)
         reject(signal.reason)
         this.serve()
-      }
-      signal.addEventListener('abort', waiter.onAbort, { once: true })
+      })
     })
     return toleratesNoCatch(outcome)
   }
@@ -287,6 +291,6 @@ export class Gate<Events extends object = EventMap> implements PermitIssuer<Even
     waiter.previous = null
     waiter.following = null
     this.#waiting -= 1
-    waiter.settled()
+    waiter.stopListening?.()
   }
 }

@@ -1,17 +1,25 @@
 import { SSEError } from '../errors.js'
+import { knownOptions } from '../options.js'
 import type { EventInput, EventMap } from '../wire/event.js'
-import { LinkedAbort } from './linked-abort.js'
+import { LinkedAbort } from './abort.js'
 import type { SendPermit } from './permit.js'
-import { isClosedError, type RequestOptions, type SendOutcome } from './send.js'
+import type { RequestOptions, SendOutcome } from './send.js'
 import { openSource, type Puller, type Source } from './source.js'
+
+const KNOWN: ReadonlySet<string> = new Set(['event', 'map', 'signal'])
+
+/** What `pipe` reads: a source, or a function that makes one and is given a signal which says stop. */
+export type PipeSource<T> = Source<T> | ((signal: AbortSignal) => Source<T> | Promise<Source<T>>)
 
 /** What `pipe` sends to: a connection. */
 export interface PipeTarget<Events extends object = EventMap> {
   /** Aborts when the target begins to close. */
   readonly signal: AbortSignal
+  /** Waits for a slot and reserves it, as `SSEHandler.requestSend` does. */
   requestSend(options?: RequestOptions): Promise<SendPermit<Events>>
 }
 
+/** Options of {@link pipe}. */
 export interface PipeOptions<T, Events extends object = EventMap> {
   /** The name of every event, when there is no `map`. Default: none, which clients read as `message`. */
   event?: keyof Events & string
@@ -24,6 +32,7 @@ export interface PipeOptions<T, Events extends object = EventMap> {
   signal?: AbortSignal
 }
 
+/** How a {@link pipe} ended. */
 export interface PipeResult {
   /** `ended`: the source came to its end. `closed`: the connection closed first. */
   outcome: 'ended' | 'closed'
@@ -43,33 +52,34 @@ export interface PipeResult {
  * when the item comes later. Fairness among pipes is that of `requestSend`.
  *
  * @returns how it ended; a client that left is no error.
- * @throws (rejects) whatever the source or `map` throws; SSEError ERR_SSE_INVALID_SOURCE, or ERR_SSE_INVALID_EVENT
+ * @throws (rejects) whatever the source or `map` throws; SSEError ERR_SSE_INVALID_SOURCE, ERR_SSE_INVALID_OPTION, or ERR_SSE_INVALID_EVENT
  * and the like for an item that cannot be sent; the signal's reason. The source is told to stop in each case.
  */
 export async function pipe<T, Events extends object = EventMap>(
-  source: Source<T> | ((signal: AbortSignal) => Source<T> | Promise<Source<T>>),
+  source: PipeSource<T>,
   target: PipeTarget<Events>,
   options: PipeOptions<T, Events> = {},
 ): Promise<PipeResult> {
+  knownOptions('pipe', options, KNOWN)
   const { signal } = options
-  const abort = new LinkedAbort(signal, target.signal)
+  const reading = new Reading<T>(new LinkedAbort(signal, target.signal))
   const result: PipeResult = { outcome: 'ended', events: 0 }
-  const reading = new Reading<T>(abort.signal)
   try {
-    abort.signal.throwIfAborted()
-    reading.start(
-      openSource(typeof source === 'function' ? await reading.orStop(source(abort.signal)) : source),
-    )
+    await reading.open(source)
     await transfer(reading, target, options, result)
-  } catch (error) {
-    signal?.throwIfAborted()
-    if (!target.signal.aborted || (!isClosedError(error) && error !== target.signal.reason)) throw error
-    result.outcome = 'closed'
-  } finally {
     reading.finish()
-    abort.unlink()
+  } catch (error) {
+    reading.finish(error)
+    signal?.throwIfAborted()
+    // What a source throws after the client has left interests nobody; a source that is none does.
+    if (!target.signal.aborted || isMisuse(error)) throw error
+    result.outcome = 'closed'
   }
   return result
+}
+
+function isMisuse(error: unknown): boolean {
+  return error instanceof SSEError && error.code === 'ERR_SSE_INVALID_SOURCE'
 }
 
 async function transfer<T, Events extends object>(
@@ -79,7 +89,8 @@ async function transfer<T, Events extends object>(
   result: PipeResult,
 ): Promise<void> {
   const { signal } = options
-  const toEvent = options.map ?? dataMapper<T, Events>(options.event)
+  const mapper = options.map === undefined ? new DataMapper<T, Events>(options.event) : null
+  const toEvent = options.map ?? ((item: T) => mapper?.event(item))
   let permit = await target.requestSend({ signal })
   try {
     for (let item = await reading.next(); item.done !== true; item = await reading.next()) {
@@ -89,6 +100,8 @@ async function transfer<T, Events extends object>(
       if (outcome === 'queued') result.events += 1
       permit = await target.requestSend({ signal })
     }
+    const rest = mapper?.rest() ?? null
+    if (rest !== null && (await sendOrRenew(permit, rest, target, signal)) === 'queued') result.events += 1
   } finally {
     permit.release()
   }
@@ -114,65 +127,90 @@ async function sendOrRenew<Events extends object>(
   }
 }
 
-function dataMapper<T, Events extends object>(event: string | undefined) {
-  const decoder = new TextDecoder()
-  return (item: T): EventInput<Events> | null => {
-    const data = item instanceof Uint8Array ? decoder.decode(item, { stream: true }) : item
-    // Only a part of a character so far.
-    if (data === '' && item instanceof Uint8Array) return null
-    return (event === undefined ? { data } : { event, data }) as EventInput<Events>
+/** Makes an item the data of an event; bytes are decoded across items. */
+class DataMapper<T, Events extends object> {
+  readonly #event: string | undefined
+  readonly #decoder = new TextDecoder()
+
+  constructor(event: string | undefined) {
+    this.#event = event
+  }
+
+  /** Null for bytes that are only a part of a character so far. */
+  event(item: T): EventInput<Events> | null {
+    if (!(item instanceof Uint8Array)) return this.#withData(item)
+    const text = this.#decoder.decode(item, { stream: true })
+    return text === '' ? null : this.#withData(text)
+  }
+
+  /** What is left when the source has ended inside a character. */
+  rest(): EventInput<Events> | null {
+    const text = this.#decoder.decode()
+    return text === '' ? null : this.#withData(text)
+  }
+
+  #withData(data: unknown): EventInput<Events> {
+    return (this.#event === undefined ? { data } : { event: this.#event, data }) as EventInput<Events>
   }
 }
 
-/** Reads a source until somebody says stop, which ends even a read that never settles. */
+/** Reads a source until it ends or somebody says stop, which ends even a read that never settles. */
 class Reading<T> {
-  readonly #stopped: AbortSignal
+  readonly #stop: LinkedAbort
   #puller: Puller<T> | null = null
-  #isDone = false
+  #hasEnded = false
   #rejectWait: ((reason: unknown) => void) | null = null
 
-  constructor(stopped: AbortSignal) {
-    this.#stopped = stopped
-    stopped.addEventListener('abort', this.#onStop)
+  constructor(stop: LinkedAbort) {
+    this.#stop = stop
+    stop.signal.addEventListener('abort', this.#onStop)
   }
 
-  start(puller: Puller<T>): void {
-    this.#puller = puller
-  }
-
-  next(): IteratorResult<T, unknown> | Promise<IteratorResult<T, unknown>> {
-    const next = (this.#puller as Puller<T>).next()
-    return 'then' in next ? this.orStop(next).then((item) => this.#noted(item)) : this.#noted(next)
-  }
-
-  /** Waits for a promise, but rejects when the reading stops. */
-  async orStop<V>(value: V | PromiseLike<V>): Promise<V> {
-    this.#stopped.throwIfAborted()
-    try {
-      return await new Promise<V>((resolve, reject) => {
-        this.#rejectWait = reject
-        Promise.resolve(value).then(resolve, reject)
-      })
-    } finally {
-      this.#rejectWait = null
+  async open(source: PipeSource<T>): Promise<void> {
+    const { signal } = this.#stop
+    if (typeof source !== 'function') {
+      this.#puller = openSource(source)
+    } else {
+      signal.throwIfAborted()
+      this.#puller = openSource(await this.#orStop(source(signal), (late) => openSource(late).stop()))
     }
+    signal.throwIfAborted()
   }
 
-  /** Tells the source to stop, unless it has ended by itself. */
-  finish(): void {
-    this.#stopped.removeEventListener('abort', this.#onStop)
-    if (this.#isDone) return
-    this.#isDone = true
-    this.#puller?.stop()
-  }
-
-  #noted(item: IteratorResult<T, unknown>): IteratorResult<T, unknown> {
-    this.#isDone = item.done === true
+  async next(): Promise<IteratorResult<T, unknown>> {
+    this.#stop.signal.throwIfAborted()
+    const next = (this.#puller as Puller<T>).next()
+    const item = 'then' in next ? await this.#orStop(next) : next
+    this.#hasEnded = item.done === true
     return item
   }
 
+  /** Tells the source to stop, unless it has ended by itself. */
+  finish(error?: unknown): void {
+    this.#stop.unlink()
+    this.#stop.signal.removeEventListener('abort', this.#onStop)
+    if (this.#hasEnded) return
+    this.#hasEnded = true
+    this.#puller?.stop()
+    this.#stop.abort(error)
+  }
+
+  /** Waits for a promise, but rejects when the reading stops; what the promise gives later is not for naught. */
+  #orStop<V>(value: V | PromiseLike<V>, onLate?: (value: V) => void): Promise<V> {
+    return new Promise<V>((resolve, reject) => {
+      this.#rejectWait = reject
+      Promise.resolve(value)
+        .then((settled) => {
+          if (this.#stop.signal.aborted) onLate?.(settled)
+          resolve(settled)
+        })
+        .catch(reject)
+    })
+  }
+
   readonly #onStop = (): void => {
-    this.#rejectWait?.(this.#stopped.reason)
-    this.finish()
+    this.#rejectWait?.(this.#stop.signal.reason)
+    this.#puller?.stop()
+    this.#hasEnded = true
   }
 }

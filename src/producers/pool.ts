@@ -1,8 +1,9 @@
 import PQueue from 'p-queue'
 import { SSEError } from '../errors.js'
 import { knownOptions, wholeNumber } from '../options.js'
-import { LinkedAbort } from './linked-abort.js'
+import { LinkedAbort, onAbort } from './abort.js'
 
+/** Options of {@link createProducerPool}. */
 export interface ProducerPoolOptions {
   /** The most producers that run at once. Minimum 1, default 16. */
   concurrency?: number
@@ -72,20 +73,23 @@ export class ProducerPool {
       )
     }
     const abort = new LinkedAbort(options.signal, this.#closing.signal)
-    if (abort.signal.aborted) return { status: 'cancelled' }
+    // Takes it out of the line. Not once it runs: the queue would give its place away while it still does.
+    const queued = new AbortController()
+    const stopListening = onAbort(abort.signal, () => queued.abort())
+    if (abort.signal.aborted) queued.abort()
     try {
-      return await new Promise<ProducerResult<T>>((resolve) => {
-        abort.signal.addEventListener('abort', () => {
-          if (!hasStarted) resolve({ status: 'cancelled' })
-        })
-        let hasStarted = false
-        // Not p-queue's own signal option: it gives the place of an aborted producer away while it still runs.
-        void this.#queue.add(async () => {
-          hasStarted = true
-          resolve(await outcomeOf(producer, abort.signal))
-        })
-      })
+      return await this.#queue.add(
+        () => {
+          stopListening()
+          return outcomeOf(producer, abort.signal)
+        },
+        { signal: queued.signal },
+      )
+    } catch (error) {
+      if (queued.signal.aborted) return { status: 'cancelled' }
+      throw error
     } finally {
+      stopListening()
       abort.unlink()
     }
   }

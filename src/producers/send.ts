@@ -9,6 +9,7 @@ import { SSEError } from '../errors.js'
  */
 export type SendOutcome = 'queued' | 'dropped' | 'closed'
 
+/** Options of the calls that wait. */
 export interface RequestOptions {
   /** Gives up waiting: the returned promise rejects with the signal's reason. A granted permit is not touched. */
   signal?: AbortSignal | undefined

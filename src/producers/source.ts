@@ -57,7 +57,6 @@ class WebStreamPuller<T> implements Puller<T> {
   }
 
   stop(): void {
-    // What a source says when it is told to stop interests nobody any more.
     this.#reader.cancel().catch(ignoreError)
   }
 }
@@ -69,17 +68,18 @@ class IteratorPuller<T> implements Puller<T> {
   constructor(iterator: Iterator<T, unknown> | AsyncIterator<T, unknown>, source: object) {
     this.#iterator = iterator
     this.#source = source
+    // The iterator of a Node stream listens only while it reads: a failure in between would end the process. It is
+    // told at the next read.
+    if (isNodeStream(source)) source.on('error', ignoreError)
   }
 
-  next(): IteratorResult<T, unknown> | Promise<IteratorResult<T, unknown>> {
+  next(): IteratorResult<T, unknown> | PromiseLike<IteratorResult<T, unknown>> {
     return this.#iterator.next()
   }
 
   stop(): void {
-    // The iterator of a Node Readable destroys it only when its pending read settles; this does at once.
-    if ('destroy' in this.#source && typeof this.#source.destroy === 'function') {
-      this.#source.destroy()
-    }
+    // The iterator of a Node stream destroys it only when its pending read settles; this does at once.
+    if (isNodeStream(this.#source)) this.#source.destroy()
     // A generator runs its clean-up now, or when the await it is stuck in settles.
     Promise.resolve()
       .then(() => this.#iterator.return?.())
@@ -87,4 +87,14 @@ class IteratorPuller<T> implements Puller<T> {
   }
 }
 
+interface NodeStream {
+  on(event: 'error', listener: () => void): unknown
+  destroy(): unknown
+}
+
+function isNodeStream(source: object): source is NodeStream {
+  return 'destroy' in source && typeof source.destroy === 'function' && 'on' in source
+}
+
+/** What a source says when it is told to stop, or was told to, interests nobody any more. */
 function ignoreError(): void {}

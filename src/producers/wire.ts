@@ -2,6 +2,7 @@ import type { CloseReason } from '../close-reason.js'
 import { SSEError, shown } from '../errors.js'
 import { knownOptions, oneOf, wholeNumber } from '../options.js'
 import type { EventInput, EventMap } from '../wire/event.js'
+import { onAbort } from './abort.js'
 import type { SendPermit } from './permit.js'
 import type { PipeTarget } from './pipe.js'
 import { isClosedError } from './send.js'
@@ -17,10 +18,13 @@ export type PushSource<T> =
 
 /** What `wire` sends to: a connection. */
 export interface WireTarget<Events extends object = EventMap> extends PipeTarget<Events> {
+  /** A slot if one is free, as `SSEHandler.tryRequestSend` gives it. Never waits. */
   tryRequestSend(): SendPermit<Events> | null
+  /** Closes the target: for the policy `close`. */
   close(options: { reason: CloseReason }): Promise<unknown>
 }
 
+/** Options of {@link wire}. */
 export interface WireOptions<T, Events extends object = EventMap> {
   /** The names to listen to, for an emitter or an EventTarget. */
   events?: readonly string[]
@@ -40,12 +44,13 @@ export interface WireOptions<T, Events extends object = EventMap> {
   maxEvents?: number
   /** Called at the first drop of each series, not for each drop; `dropped` counts all so far. */
   onDrop?: (info: { dropped: number }) => void
-  /** Called with what `map`, `key` or an event that cannot be sent threw; the item is left out. Default: a process warning. */
+  /** Called with what `map`, `key`, `onDrop` or an event that cannot be sent threw, and the item it was about. Default: a process warning. */
   onError?: (error: unknown, item: T) => void
   /** Stops listening. */
   signal?: AbortSignal
 }
 
+/** How a {@link wire} ended, and its figures. */
 export interface WireResult {
   /** `closed`: the connection closed. `stopped`: `stop()` or the signal. */
   outcome: 'closed' | 'stopped'
@@ -91,6 +96,8 @@ export function wire<T, Events extends object = EventMap>(
   options: WireOptions<T, Events>,
 ): Wired {
   knownOptions('wire', options, KNOWN)
+  if (source === null || (typeof source !== 'object' && typeof source !== 'function'))
+    throw invalidSource(source)
   if (options.policy === undefined) {
     throw new SSEError(
       'ERR_SSE_INVALID_OPTION',
@@ -109,13 +116,14 @@ class Wiring<T, Events extends object> implements Wired {
   /** In the order of sending; the key is the event's own under `keep-latest` and unique otherwise. */
   readonly #waiting = new Map<string | number, { event: EventInput<Events>; item: T }>()
   readonly #unsubscribe: () => void
+  readonly #stop = new AbortController()
+  readonly #stopListening: (() => void)[] = []
   #resolveDone: (result: WireResult) => void = () => {}
   #sent = 0
   #dropped = 0
   #arrivals = 0
   #isDropping = false
   #isSending = false
-  #isStopped = false
 
   constructor(source: PushSource<T>, target: WireTarget<Events>, options: WireOptions<T, Events>) {
     this.#target = target
@@ -126,10 +134,11 @@ class Wiring<T, Events extends object> implements Wired {
       this.#resolveDone = resolve
     })
     this.#unsubscribe = subscribe(source, options.events, this.#take)
-    target.signal.addEventListener('abort', this.#onClosed)
-    options.signal?.addEventListener('abort', this.#onAbort)
-    if (target.signal.aborted) this.#onClosed()
-    if (options.signal?.aborted) this.#onAbort()
+    const { signal } = options
+    this.#stopListening.push(onAbort(target.signal, () => this.#finish('closed')))
+    if (signal !== undefined) this.#stopListening.push(onAbort(signal, () => this.stop()))
+    if (target.signal.aborted) this.#finish('closed')
+    if (signal?.aborted) this.stop()
   }
 
   get sent(): number {
@@ -148,13 +157,9 @@ class Wiring<T, Events extends object> implements Wired {
     this.#finish('stopped')
   }
 
-  readonly #onClosed = (): void => this.#finish('closed')
-
-  readonly #onAbort = (): void => this.stop()
-
   /** Called by the source: throws nothing into it. */
   readonly #take = (item: T, name: string): void => {
-    if (this.#isStopped) return
+    if (this.#stop.signal.aborted) return
     try {
       const { map, key } = this.#options
       const event = map === undefined ? namedEvent<Events>(name, item) : map(item, name)
@@ -169,14 +174,11 @@ class Wiring<T, Events extends object> implements Wired {
   }
 
   #keep(key: string | number, event: EventInput<Events>, item: T): void {
-    const isFull = this.#waiting.size >= this.#maxEvents && !this.#waiting.has(key)
-    if (isFull && this.#policy === 'close') {
-      this.#countDrop()
-      void this.#target.close({ reason: 'slow-consumer' })
-      return
-    }
-    if (isFull || this.#waiting.has(key)) this.#countDrop()
-    if (isFull && this.#policy === 'drop-newest') return
+    const replaces = this.#waiting.has(key)
+    const isFull = this.#waiting.size >= this.#maxEvents && !replaces
+    if (isFull || replaces) this.#countDrops(1, item)
+    if (isFull && this.#policy === 'close') void this.#target.close({ reason: 'slow-consumer' })
+    if (isFull && (this.#policy === 'close' || this.#policy === 'drop-newest')) return
     if (isFull) this.#waiting.delete(this.#waiting.keys().next().value as string | number)
     this.#waiting.set(key, { event, item })
     if (!this.#isSending) void this.#sendWaiting()
@@ -185,8 +187,8 @@ class Wiring<T, Events extends object> implements Wired {
   async #sendWaiting(): Promise<void> {
     this.#isSending = true
     try {
-      while (!this.#isStopped && this.#waiting.size > 0) {
-        const permit = await this.#target.requestSend()
+      while (!this.#stop.signal.aborted && this.#waiting.size > 0) {
+        const permit = await this.#target.requestSend({ signal: this.#stop.signal })
         const [oldest] = this.#waiting
         if (oldest === undefined) {
           permit.release()
@@ -202,8 +204,13 @@ class Wiring<T, Events extends object> implements Wired {
       }
       this.#isDropping = false
     } catch (error) {
-      // The close is told by the signal.
-      if (!isClosedError(error)) this.#report(error)
+      // The close and the stop are told elsewhere. Any other error leaves no place in line to wait for.
+      if (!isClosedError(error) && !this.#stop.signal.aborted) {
+        const [{ item }] = this.#waiting.values() as unknown as [{ item: T }]
+        this.#countDrops(this.#waiting.size, item)
+        this.#waiting.clear()
+        this.#fail(error, item)
+      }
     } finally {
       this.#isSending = false
     }
@@ -217,11 +224,15 @@ class Wiring<T, Events extends object> implements Wired {
     }
   }
 
-  #countDrop(): void {
-    this.#dropped += 1
+  #countDrops(count: number, item: T): void {
+    this.#dropped += count
     if (this.#isDropping) return
     this.#isDropping = true
-    this.#options.onDrop?.({ dropped: this.#dropped })
+    try {
+      this.#options.onDrop?.({ dropped: this.#dropped })
+    } catch (error) {
+      this.#fail(error, item)
+    }
   }
 
   #fail(error: unknown, item: T): void {
@@ -239,10 +250,9 @@ class Wiring<T, Events extends object> implements Wired {
   }
 
   #finish(outcome: WireResult['outcome']): void {
-    if (this.#isStopped) return
-    this.#isStopped = true
-    this.#target.signal.removeEventListener('abort', this.#onClosed)
-    this.#options.signal?.removeEventListener('abort', this.#onAbort)
+    if (this.#stop.signal.aborted) return
+    this.#stop.abort()
+    for (const stop of this.#stopListening) stop()
     this.#waiting.clear()
     try {
       this.#unsubscribe()
@@ -276,13 +286,17 @@ function subscribe<T>(
       for (const { name, listener } of listeners) source.removeEventListener(name, listener)
     }
   }
-  if (typeof source?.on === 'function' && typeof source.off === 'function') {
+  if (typeof source.on === 'function' && typeof source.off === 'function') {
     for (const { name, listener } of listeners) source.on(name, listener)
     return () => {
       for (const { name, listener } of listeners) source.off(name, listener)
     }
   }
-  throw new SSEError(
+  throw invalidSource(source)
+}
+
+function invalidSource(source: unknown): SSEError {
+  return new SSEError(
     'ERR_SSE_INVALID_SOURCE',
     `The source is ${shown(source)}; expected an EventEmitter, an EventTarget or a function that subscribes a callback.`,
   )

@@ -63,6 +63,8 @@ class NodeTransport implements Transport {
   }
 
   get pendingBytes(): number {
+    // The response of a pipelined request waits for the one before it, not for the peer.
+    if (this.#res.socket === null) return 0
     // Node itself reads this when it decides whether a socket timed out (lib/net.js, _onTimeout): writableLength
     // falls only when a whole chunk has been taken, this with every byte.
     const handle = (this.#req.socket as { _handle?: { writeQueueSize?: number } | null })._handle
@@ -98,7 +100,7 @@ class NodeTransport implements Transport {
     this.#isWaiting = true
     if (res.write !== ServerResponse.prototype.write) {
       // A middleware has replaced it, and may not pass a callback on.
-      this.#isWaiting = !res.write(chunk.bytes)
+      this.#isWaiting = res.write(chunk.bytes) === false
       if (this.#isWaiting) res.once('drain', this.#onTaken)
     } else if (this.#isHeadOut && res.socket !== null) {
       // The response would hand the kernel four pieces, framing included, where one does.
@@ -117,6 +119,11 @@ class NodeTransport implements Transport {
 
   reset(): void {
     const { socket } = this.#req
+    if (this.#res.socket === null) {
+      // The socket is another response's still: this one ends when its turn comes.
+      this.#res.end()
+      return
+    }
     // end() never returns for a stalled peer, and destroy() leaves what it sent in the kernel for minutes.
     try {
       socket.resetAndDestroy()

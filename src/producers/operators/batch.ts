@@ -3,6 +3,7 @@ import { delayMs, knownOptions, wholeNumber } from '../../options.js'
 import type { Source } from '../source.js'
 import { Relay, type Stage } from './relay.js'
 
+/** Options of {@link batch}. */
 export interface BatchOptions {
   /** The most items in one batch. Minimum 1, default 100. */
   maxItems?: number

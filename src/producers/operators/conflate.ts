@@ -1,7 +1,9 @@
+import { SSEError, shown } from '../../errors.js'
 import { knownOptions, wholeNumber } from '../../options.js'
 import type { Source } from '../source.js'
 import { Relay, type Stage } from './relay.js'
 
+/** Options of {@link conflate}. */
 export interface ConflateOptions<T> {
   /** What an item replaces: a waiting item with the same key. */
   key: (item: T) => unknown
@@ -19,6 +21,9 @@ const KNOWN: ReadonlySet<string> = new Set(['key', 'maxKeys'])
  */
 export function conflate<T>(source: Source<T>, options: ConflateOptions<T>): AsyncIterableIterator<T> {
   knownOptions('conflate', options, KNOWN)
+  if (typeof options.key !== 'function') {
+    throw new SSEError('ERR_SSE_INVALID_OPTION', `Option key is ${shown(options.key)}; expected a function.`)
+  }
   const maxKeys = wholeNumber('maxKeys', options.maxKeys, 1000, { min: 1 })
   return new Relay(source, () => new Conflate(options.key, maxKeys))
 }

@@ -4,6 +4,7 @@ import type { Source } from '../source.js'
 import { Latest } from './latest.js'
 import { Relay, type Stage } from './relay.js'
 
+/** Options of {@link debounce}. */
 export interface DebounceOptions {
   /** Milliseconds of silence after which the latest item comes through. 1 to 2,147,483,647. Required. */
   waitMs: number
@@ -23,7 +24,7 @@ const KNOWN: ReadonlySet<string> = new Set(['waitMs', 'maxWaitMs', 'clock'])
  */
 export function debounce<T>(source: Source<T>, options: DebounceOptions): AsyncIterableIterator<T> {
   knownOptions('debounce', options, KNOWN)
-  const waitMs = delayMs('waitMs', options.waitMs, Number.NaN)
+  const waitMs = delayMs('waitMs', options.waitMs)
   const maxWaitMs = options.maxWaitMs === undefined ? null : delayMs('maxWaitMs', options.maxWaitMs, waitMs)
   return new Relay(
     source,

@@ -14,6 +14,8 @@ export interface Stage<T, R> {
   clear(): void
 }
 
+const READS_PER_TURN = 64
+
 /**
  * Runs a stage between a source and a reader. The source is read ahead of the reader, as far as the stage lets
  * it, from the first `next()` on. When the reader leaves, the source is told to stop.
@@ -24,6 +26,7 @@ export class Relay<T, R> implements AsyncIterableIterator<R> {
   #puller: Puller<T> | null = null
   #isEnded = false
   #failure: { error: unknown } | null = null
+  #lastRead: Promise<void> = Promise.resolve()
   #wakeReader: (() => void) | null = null
   #wakeSource: (() => void) | null = null
 
@@ -33,7 +36,28 @@ export class Relay<T, R> implements AsyncIterableIterator<R> {
     this.#stage = makeStage(() => this.#wakeReader?.())
   }
 
-  async next(): Promise<IteratorResult<R, undefined>> {
+  /** Reads that wait side by side are served in order. */
+  next(): Promise<IteratorResult<R, undefined>> {
+    const result = this.#lastRead.then(() => this.#take())
+    this.#lastRead = result.then(ignoreResult, ignoreResult)
+    return result
+  }
+
+  async return(): Promise<IteratorResult<R, undefined>> {
+    if (!this.#isEnded) {
+      this.#puller ??= openSource(this.#source)
+      this.#puller.stop()
+    }
+    this.#stage.clear()
+    this.#end()
+    return { done: true, value: undefined }
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+
+  async #take(): Promise<IteratorResult<R, undefined>> {
     if (this.#puller === null && !this.#isEnded) {
       this.#puller = openSource(this.#source)
       void this.#read(this.#puller)
@@ -54,25 +78,16 @@ export class Relay<T, R> implements AsyncIterableIterator<R> {
     return { done: true, value: undefined }
   }
 
-  async return(): Promise<IteratorResult<R, undefined>> {
-    if (!this.#isEnded) this.#puller?.stop()
-    this.#stage.clear()
-    this.#end()
-    return { done: true, value: undefined }
-  }
-
-  [Symbol.asyncIterator](): this {
-    return this
-  }
-
   async #read(puller: Puller<T>): Promise<void> {
     try {
-      for (;;) {
+      for (let count = 1; ; count += 1) {
         const item = await puller.next()
         if (this.#isEnded) return
         if (item.done === true) break
         this.#stage.push(item.value)
         if (this.#stage.isReady) this.#wakeReader?.()
+        // A source that never waits would keep timers and sockets from their turn.
+        if (count % READS_PER_TURN === 0) await new Promise(setImmediate)
         while (this.#stage.isFull && !this.#isEnded) {
           await new Promise<void>((resolve) => {
             this.#wakeSource = resolve
@@ -94,3 +109,5 @@ export class Relay<T, R> implements AsyncIterableIterator<R> {
     this.#wakeSource?.()
   }
 }
+
+function ignoreResult(): void {}

@@ -4,6 +4,7 @@ import type { Source } from '../source.js'
 import { Latest } from './latest.js'
 import { Relay, type Stage } from './relay.js'
 
+/** Options of {@link throttle}. */
 export interface ThrottleOptions {
   /** Milliseconds between two items. 1 to 2,147,483,647. Required. */
   intervalMs: number
@@ -21,7 +22,7 @@ const KNOWN: ReadonlySet<string> = new Set(['intervalMs', 'clock'])
  */
 export function throttle<T>(source: Source<T>, options: ThrottleOptions): AsyncIterableIterator<T> {
   knownOptions('throttle', options, KNOWN)
-  const intervalMs = delayMs('intervalMs', options.intervalMs, Number.NaN)
+  const intervalMs = delayMs('intervalMs', options.intervalMs)
   return new Relay(source, (onReady) => new Throttle<T>(intervalMs, options.clock ?? systemClock, onReady))
 }
 
@@ -50,6 +51,7 @@ class Throttle<T> implements Stage<T, T> {
 
   end(): void {
     this.#isEnding = true
+    this.#stopPause()
   }
 
   take(): T {
@@ -64,6 +66,10 @@ class Throttle<T> implements Stage<T, T> {
 
   clear(): void {
     this.#latest.clear()
+    this.#stopPause()
+  }
+
+  #stopPause(): void {
     if (this.#pause !== null) this.#clock.clearTimeout(this.#pause)
     this.#pause = null
   }

@@ -1,0 +1,204 @@
+import { EventEmitter } from 'node:events'
+import { readFileSync } from 'node:fs'
+import {
+  batch,
+  conflate,
+  createMemoryLog,
+  createProducerPool,
+  debounce,
+  type PipeOptions,
+  SSEError,
+  throttle,
+  type WireTarget,
+  wire,
+} from 'sluice'
+import { describe, expect, it } from 'vitest'
+import { type ResolvedOptions, resolveHandlerOptions } from '../../src/handler/options.js'
+import { codeIn, ROOT, readPage, tableRows } from './markdown.js'
+
+type Options = Record<string, unknown>
+
+interface Documented {
+  name: string
+  unit: string
+  minimum: string
+  /** The text of the cell. */
+  fallback: string
+  limit: string
+}
+
+/** Something of sluice that takes options. */
+interface Taker {
+  heading: string
+  file: string
+  take(options: Options): unknown
+  /** Options it cannot be without. */
+  required: Options
+}
+
+const target: WireTarget = {
+  signal: new AbortController().signal,
+  requestSend: () => Promise.reject(new Error('Nothing is sent here.')),
+  tryRequestSend: () => null,
+  close: async () => {},
+}
+
+const takers: Taker[] = [
+  {
+    heading: 'createSSEHandler',
+    file: 'src/handler/options.ts',
+    take: (options) => resolveHandlerOptions(nested(options)),
+    required: {},
+  },
+  { heading: 'createMemoryLog', file: 'src/buffer/memory-log.ts', take: createMemoryLog, required: {} },
+  {
+    heading: 'wire',
+    file: 'src/producers/wire.ts',
+    take: (options) => wire(new EventEmitter(), target, options as never).stop(),
+    required: { policy: 'close', events: ['tick'] },
+  },
+  ...[throttle, debounce, batch, conflate].map((operator) => ({
+    heading: operator.name,
+    file: `src/producers/operators/${operator.name}.ts`,
+    take: (options: Options) => operator([], options as never),
+    required:
+      { throttle: { intervalMs: 1 }, debounce: { waitMs: 1 }, conflate: { key: String } }[operator.name] ??
+      {},
+  })),
+  {
+    heading: 'createProducerPool',
+    file: 'src/producers/pool.ts',
+    take: createProducerPool,
+    required: {},
+  },
+]
+
+const page = readPage('docs/options.md')
+
+describe.each(takers)('the options of $heading in the docs', ({ heading, file, take, required }) => {
+  const rows = documented(heading)
+  const numbers = rows.filter(
+    ({ minimum, unit }) => /^\d+$/.test(minimum) && unit !== 'text' && unit !== 'names',
+  )
+
+  it('are those it takes', () => {
+    const names = rows.map(({ name }) => name.split('.')[0])
+    expect(namesExpected(() => take({ ...required, nonsense: 1 })).sort()).toEqual([...new Set(names)].sort())
+  })
+
+  it.each(numbers)('begin where they begin: $name', ({ name, minimum }) => {
+    const least = Number(minimum)
+    expect(() => take({ ...required, [name]: least })).not.toThrow()
+    expect(() => take({ ...required, [name]: least - 1 })).toThrow(SSEError)
+  })
+
+  it.each(numbers.filter(({ unit }) => unit === 'ms'))('end where they end: $name', ({ name, limit }) => {
+    const beyondTimers = () => take({ ...required, [name]: 2 ** 31 })
+    expect(() => take({ ...required, [name]: 2 ** 31 - 1 })).not.toThrow()
+    if (/no upper bound/i.test(limit)) expect(beyondTimers).not.toThrow()
+    else expect(beyondTimers).toThrow(SSEError)
+  })
+
+  it('have the defaults they have', () => {
+    const inSource = defaultsIn(file)
+    const inDocs = rows
+      .filter(({ name }) => inSource.has(name))
+      .map(({ name, fallback }) => [name, meaningOf(fallback)])
+    expect(inDocs.length).toBeGreaterThan(0)
+    expect(new Map(inDocs as [string, unknown][])).toEqual(inSource)
+  })
+})
+
+it('the options of createSSEHandler in the docs have the defaults that it resolves', () => {
+  const resolved = resolveHandlerOptions(undefined)
+  const flat: Record<string, keyof ResolvedOptions> = {
+    'heartbeat.intervalMs': 'heartbeatMs',
+    'heartbeat.format': 'heartbeatFormat',
+    'replay.start': 'replayStart',
+    'replay.afterGap': 'afterGap',
+  }
+  for (const { name, unit, minimum, fallback } of documented('createSSEHandler')) {
+    if (unit !== 'text' && (/^\d/.test(minimum) || name in flat)) {
+      expect([name, meaningOf(fallback)]).toEqual([
+        name,
+        resolved[flat[name] ?? (name as keyof ResolvedOptions)],
+      ])
+    }
+  }
+})
+
+it('the options of pipe in the docs are those it takes', () => {
+  const taken: Record<keyof PipeOptions<unknown>, true> = { event: true, map: true, signal: true }
+  expect(documented('pipe').map(({ name }) => name)).toEqual(Object.keys(taken))
+})
+
+function documented(heading: string): Documented[] {
+  return tableRows(page, `## ${heading}`).map(
+    ([option, unit = '', minimum = '', fallback = '', limit = '']) => {
+      return { name: codeIn(option), unit, minimum, fallback, limit }
+    },
+  )
+}
+
+/** `{ 'replay.start': x }` as `{ replay: { start: x } }`. */
+function nested(options: Options): Options {
+  const result: Options = {}
+  for (const [path, value] of Object.entries(options)) {
+    const [name = '', member] = path.split('.')
+    result[name] = member === undefined ? value : { [member]: value }
+  }
+  return result
+}
+
+/** The names of options that the refusal of an unknown one lists. */
+function namesExpected(refused: () => unknown): string[] {
+  try {
+    refused()
+  } catch (error) {
+    const [, names = ''] = /expected some of (.*)\.$/.exec((error as Error).message) ?? []
+    return names.split(', ')
+  }
+  throw new Error('An unknown option was not refused.')
+}
+
+/** The defaults of numbers and choices, by name, where the source checks them; `required` for those without one. */
+function defaultsIn(file: string): Map<string, unknown> {
+  const source = readFileSync(ROOT + file, 'utf8')
+  const constants = new Map(
+    [...source.matchAll(/^const (\w+) = (.+)$/gm)].map(([, name, value]) => [name, value]),
+  )
+  const calls = source.matchAll(/(?:wholeNumber|delayMs|oneOf)\('([\w.]+)', [\w.]+, ([^,)]+)/g)
+  return new Map(
+    [...calls]
+      // What a choice or a limit falls back on that has to be given is never looked at.
+      .filter(
+        ([, name]) =>
+          name !== 'policy' && `${file}:${name}` !== 'src/producers/operators/debounce.ts:maxWaitMs',
+      )
+      .map(([, name = '', expression = '']) => [
+        name,
+        evaluated(constants.get(expression) ?? expression, constants),
+      ]),
+  )
+}
+
+function evaluated(
+  expression: string,
+  constants: ReadonlyMap<string | undefined, string | undefined>,
+): unknown {
+  if (expression === 'Number.NaN') return 'required'
+  if (expression === 'Number.POSITIVE_INFINITY') return Number.POSITIVE_INFINITY
+  const choice = /^'(\w+)'$/.exec(expression)?.[1]
+  if (choice !== undefined) return choice
+  const factors = expression
+    .split(' * ')
+    .map((factor) => Number((constants.get(factor) ?? factor).replaceAll('_', '')))
+  return factors.reduce((product, factor) => product * factor, 1)
+}
+
+/** A default as the docs write it. */
+function meaningOf(cell: string): unknown {
+  if (cell === 'required') return cell
+  if (cell.startsWith('`')) return codeIn(cell)
+  return Number(cell.replaceAll(',', ''))
+}
