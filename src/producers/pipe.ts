@@ -158,7 +158,6 @@ class DataMapper<T, Events extends object> {
 class Reading<T> {
   readonly #stop: LinkedAbort
   #puller: Puller<T> | null = null
-  #hasEnded = false
   #rejectWait: ((reason: unknown) => void) | null = null
 
   constructor(stop: LinkedAbort) {
@@ -178,30 +177,34 @@ class Reading<T> {
   }
 
   async next(): Promise<IteratorResult<T, unknown>> {
-    this.#stop.signal.throwIfAborted()
+    const { signal } = this.#stop
+    signal.throwIfAborted()
     const next = (this.#puller as Puller<T>).next()
     const item = 'then' in next ? await this.#orStop(next) : next
-    this.#hasEnded = item.done === true
+    // The source may have closed the connection while it was pulled.
+    signal.throwIfAborted()
+    if (item.done === true) this.#puller = null
     return item
   }
 
-  /** Tells the source to stop, unless it has ended by itself. */
+  /** Tells the source to stop, unless it has ended by itself; then nothing is told. */
   finish(error?: unknown): void {
     this.#stop.unlink()
     this.#stop.signal.removeEventListener('abort', this.#onStop)
-    if (this.#hasEnded) return
-    this.#hasEnded = true
-    this.#puller?.stop()
+    if (this.#puller === null) return
+    this.#tellSource()
     this.#stop.abort(error)
   }
 
-  /** Waits for a promise, but rejects when the reading stops; what the promise gives later is not for naught. */
+  /** Waits for a promise, but rejects when the reading stops; what the promise gives after that goes to `onLate`. */
   #orStop<V>(value: V | PromiseLike<V>, onLate?: (value: V) => void): Promise<V> {
+    const { signal } = this.#stop
     return new Promise<V>((resolve, reject) => {
       this.#rejectWait = reject
+      if (signal.aborted) reject(signal.reason)
       Promise.resolve(value)
         .then((settled) => {
-          if (this.#stop.signal.aborted) onLate?.(settled)
+          if (signal.aborted) onLate?.(settled)
           resolve(settled)
         })
         .catch(reject)
@@ -210,7 +213,16 @@ class Reading<T> {
 
   readonly #onStop = (): void => {
     this.#rejectWait?.(this.#stop.signal.reason)
-    this.#puller?.stop()
-    this.#hasEnded = true
+    this.#tellSource()
+  }
+
+  #tellSource(): void {
+    const puller = this.#puller
+    this.#puller = null
+    try {
+      puller?.stop()
+    } catch {
+      // The source is being left: what it throws now interests nobody.
+    }
   }
 }

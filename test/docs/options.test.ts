@@ -104,7 +104,7 @@ describe.each(takers)('the options of $heading in the docs', ({ heading, file, t
     const inDocs = rows
       .filter(({ name }) => inSource.has(name))
       .map(({ name, fallback }) => [name, meaningOf(fallback)])
-    expect(inDocs.length).toBeGreaterThan(0)
+    expect(inDocs.length > 0).toBe(rows.some(({ fallback }) => /^\d/.test(fallback)))
     expect(new Map(inDocs as [string, unknown][])).toEqual(inSource)
   })
 })

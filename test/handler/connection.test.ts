@@ -505,6 +505,41 @@ describe('abort()', () => {
   })
 })
 
+describe('a gap that closes the connection', () => {
+  // A producer that finds the queue full has the pump take from it ahead of the write, which may meet the gap.
+  it.each([
+    ['requestSend', 'oldest'],
+    ['requestSend', 'close'],
+    ['send', 'oldest'],
+    ['send', 'close'],
+  ] as const)(
+    'met on behalf of %s leaves no permit and nobody who waits (after the gap: %s)',
+    async (how, afterGap) => {
+      const log = createMemoryLog({ epoch: 'e', maxEvents: 10 })
+      for (let i = 1; i <= 12; i += 1) log.append(`data: ${i}\n\n`)
+      const request = { header: (name: string) => (name === 'last-event-id' ? 'e-1' : undefined) }
+      const { sse, transport, clock } = connectFake({ log, maxEvents: 2, replay: { afterGap } }, { request })
+      if (afterGap === 'oldest') sse.on('gap', () => sse.abort())
+      else sendUntilFull(sse, { data: 'fills the queue' })
+      const { next } = log
+      const asked = Array.from({ length: 3 }, () =>
+        track<unknown>(how === 'send' ? sse.send({ data: 'x' }) : sse.requestSend()),
+      )
+      await turns()
+      transport.take()
+      await turns()
+      transport.finish()
+      await expect(sse.closed).resolves.toMatchObject({ reason: afterGap === 'close' ? 'gap' : 'aborted' })
+      await turns()
+      expect(asked.map(({ state }) => state)).not.toContain('pending')
+      const accepted = asked.filter(({ value }) => value === 'queued').length
+      expect(log.next).toBe(next + accepted)
+      expect(sse.stats()).toMatchObject({ permits: 0, waiters: 0, gaps: 1 })
+      expect([clock.pending, transport.violations]).toEqual([0, []])
+    },
+  )
+})
+
 describe('sendError()', () => {
   const secret = new Error('password=hunter2 at db.internal')
 
