@@ -41,7 +41,7 @@ export class Connection<Events extends object>
   #stopListening: (() => void) | null = null
   #controller: AbortController | null = null
   #isDropping = false
-  #untoldGaps: Gap[] = []
+  #untoldGaps: Gap[] | null = null
   #reason: CloseReason | null = null
   #error: unknown
   #closed: ClosedInfo | null = null
@@ -164,18 +164,24 @@ export class Connection<Events extends object>
 
   gapMet(gap: Gap): void {
     this.gaps += 1
+    this.#untoldGaps ??= []
     this.#untoldGaps.push(gap)
   }
 
   // What the pump tells.
 
   wrote(): void {
-    for (let gap = this.#untoldGaps.shift(); gap !== undefined; gap = this.#untoldGaps.shift()) {
+    if (this.#untoldGaps !== null) this.#tellGaps(this.#untoldGaps)
+    if (this.phase === 'replaying' && !this.outbox.isReplaying) this.tell({ type: 'caughtUp' })
+    this.gate.serve()
+  }
+
+  #tellGaps(gaps: Gap[]): void {
+    this.#untoldGaps = null
+    for (const gap of gaps) {
       this.emit('gap', gap)
       if (gap.continues === 'close') this.tell({ type: 'closeRequested', reason: 'gap' })
     }
-    if (this.phase === 'replaying' && !this.outbox.isReplaying) this.tell({ type: 'caughtUp' })
-    this.gate.serve()
   }
 
   emptied(): void {

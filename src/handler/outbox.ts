@@ -40,7 +40,7 @@ export class Outbox<Events extends object = EventMap> {
   /** The sequence in the log that the client gets next. */
   #cursor = 0
   /** The end of the log as this client sees it: fixed when the connection drains. */
-  #end = Number.POSITIVE_INFINITY
+  #end: number | null = null
   /** Events before this sequence were in the log when the client came. */
   #replayEnd = 0
   #head: string | null = null
@@ -112,7 +112,7 @@ export class Outbox<Events extends object = EventMap> {
   }
 
   get #lag(): number {
-    return this.#log === null ? 0 : Math.max(0, Math.min(this.#log.next, this.#end) - this.#cursor)
+    return this.#log === null ? 0 : Math.max(0, (this.#end ?? this.#log.next) - this.#cursor)
   }
 
   get #lagBytes(): number {
@@ -275,7 +275,7 @@ export class Outbox<Events extends object = EventMap> {
     }
     if (this.#lag === 0) return
     let next = log.read(this.#cursor, maxBytes, into)
-    if (next > this.#end) {
+    if (this.#end !== null && next > this.#end) {
       into.length -= next - this.#end
       next = this.#end
     }

@@ -10,6 +10,9 @@ import type { Transport } from './transport.js'
  */
 const MAX_WRITE_BYTES = 64 * 1024
 
+/** Stands for an empty array in connections that write nothing. Never changed. */
+const NO_FRAMES: Frame[] = []
+
 /** What the pump takes from. */
 export interface Source {
   readonly isEmpty: boolean
@@ -46,7 +49,7 @@ export class Pump implements Flushable {
   #isWaiting = false
   #isBlocked = false
   /** Frames taken from the source for the next write. */
-  #frames: Frame[] = []
+  #frames: Frame[] = NO_FRAMES
   #stallTimer: Timer | null = null
   #bytesWritten = 0
   #lastWriteAt: number
@@ -112,14 +115,14 @@ export class Pump implements Flushable {
   /** Writes nothing any more. */
   stop(): void {
     this.#isStopped = true
-    this.#frames = []
+    this.#frames = NO_FRAMES
     this.#clearStallTimer()
   }
 
   #write(): void {
     this.#take()
     const chunk = new Chunk(this.#frames)
-    this.#frames = []
+    this.#frames = NO_FRAMES
     this.#bytesWritten += chunk.byteLength
     this.#lastWriteAt = this.#clock.now()
     this.#isWaiting = !this.#transport.write(chunk)
@@ -137,6 +140,7 @@ export class Pump implements Flushable {
   }
 
   #take(): void {
+    if (this.#frames === NO_FRAMES) this.#frames = []
     let units = 0
     for (const frame of this.#frames) units += frame.length
     if (units < MAX_WRITE_BYTES) this.#source.take(MAX_WRITE_BYTES - units, this.#frames)

@@ -75,7 +75,7 @@ class NodeTransport implements Transport {
     this.#sink = sink
     const { socket } = this.#req
     // The response of a pipelined request has no socket yet, and Node tells it nothing when the socket closes.
-    socket.on('close', this.#onClose)
+    if (this.#res.socket === null) socket.on('close', this.#onClose)
     this.#res.on('close', this.#onClose)
     // Without a listener, an error of the response would end the process. 'close' follows and tells.
     this.#res.on('error', ignoreError)

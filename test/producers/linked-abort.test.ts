@@ -59,6 +59,8 @@ describe('a linked abort', () => {
     const one = new AbortController()
     new LinkedAbort(one.signal, AbortSignal.abort())
     expect(listenersOf(one)).toEqual([0])
+    new LinkedAbort(AbortSignal.abort(), one.signal)
+    expect(listenersOf(one)).toEqual([0])
   })
 
   it('is deaf after it was unlinked, however often', () => {

@@ -604,6 +604,22 @@ describe('wire listens no more', () => {
     await expectReceived(client, [1, 'one more'])
   })
 
+  it.each(POLICIES)('after stop() from inside onDrop, and keeps nothing (%s)', async (policy) => {
+    const { sse } = await openHeld()
+    const emitter = new EventEmitter()
+    const wired: Wired = wire<number>(emitter, sse, {
+      policy,
+      events: ['tick'],
+      maxEvents: 1,
+      onDrop: () => wired.stop(),
+    })
+    emitter.emit('tick', 1)
+    emitter.emit('tick', 2)
+    expect((await wired.done).outcome).toBe('stopped')
+    expect(countsOf(wired)).toEqual({ sent: 0, dropped: 1, waiting: 0 })
+    expect(sse.stats().waiters).toBe(0)
+  })
+
   it('when its signal had aborted before', async () => {
     const { sse } = await open()
     const emitter = new EventEmitter()
