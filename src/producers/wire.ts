@@ -177,6 +177,8 @@ class Wiring<T, Events extends object> implements Wired {
     const replaces = this.#waiting.has(key)
     const isFull = this.#waiting.size >= this.#maxEvents && !replaces
     if (isFull || replaces) this.#countDrops(1, item)
+    // onDrop may have stopped it.
+    if (this.#stop.signal.aborted) return
     if (isFull && this.#policy === 'close') void this.#target.close({ reason: 'slow-consumer' })
     if (isFull && (this.#policy === 'close' || this.#policy === 'drop-newest')) return
     if (isFull) this.#waiting.delete(this.#waiting.keys().next().value as string | number)
