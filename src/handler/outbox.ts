@@ -47,6 +47,7 @@ export class Outbox<Events extends object = EventMap> {
   #gap: Gap | null = null
   #retry: string | null = null
   #comments: string | null = null
+  #commentBytes = 0
   #heartbeat: string | null = null
   #tail: string | null = null
   #eventsTaken = 0
@@ -173,9 +174,10 @@ export class Outbox<Events extends object = EventMap> {
 
   /** Takes comments up to `maxEventBytes` in all; false, and nothing changes, above. They are not kept in the log. */
   addComment(block: string): boolean {
-    const comments = (this.#comments ?? '') + block
-    if (Buffer.byteLength(comments) > this.#limits.maxEventBytes) return false
-    this.#comments = comments
+    const bytes = Buffer.byteLength(block)
+    if (this.#commentBytes + bytes > this.#limits.maxEventBytes) return false
+    this.#comments = (this.#comments ?? '') + block
+    this.#commentBytes += bytes
     return true
   }
 
@@ -206,6 +208,7 @@ export class Outbox<Events extends object = EventMap> {
     this.#head = null
     this.#retry = null
     this.#comments = null
+    this.#commentBytes = 0
     if (this.#gap !== null) this.#takeGap(this.#gap, into)
     if (this.#queue !== null) {
       const queued = this.#queue.length

@@ -31,7 +31,7 @@ export interface GateLimits {
 
 /**
  * Leases are counted in turns of one timer: asking the clock for each permit would cost a tenth of what the event
- * costs. A lease lasts `leaseMs` to 9/8 of it.
+ * costs. A lease lasts `leaseMs` to 9/8 of it, and 8 ms at least.
  */
 const TURNS_PER_LEASE = 8
 

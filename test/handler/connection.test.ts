@@ -291,6 +291,17 @@ describe('a client that does not take what it is sent', () => {
     await fc.assert(runs)
   })
 
+  it.each([1, 2, 3])('gets no more than maxEvents queued for it, %i turns after the write', async (later) => {
+    const { sse, transport } = connectFake({ firstEvent: false, maxEvents: 2 })
+    await turns(later)
+    expect(transport.isWaiting).toBe(true)
+    const sends = Array.from({ length: 10 }, (_, i) => track(sse.send({ data: i })))
+    await turns(3)
+    const states = sends.map(({ state }) => state)
+    expect(states).toEqual(['fulfilled', 'fulfilled', ...Array(8).fill('pending')])
+    expect(sse.stats()).toMatchObject({ queuedEvents: 2, waiters: 8 })
+  })
+
   it('is closed as write-stalled when it takes no byte for writeStallMs', async () => {
     const opened = await open({ writeStallMs: 3000, heartbeat: { format: 'none' } })
     const { sse, client, clock } = opened
