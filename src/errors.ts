@@ -37,6 +37,15 @@ export class SSEError extends Error {
   }
 }
 
+/** The text of whatever was thrown. Never throws, which `String` does for some values. */
+export function textOf(error: unknown): string {
+  try {
+    return String(error)
+  } catch {
+    return 'something thrown that cannot be shown'
+  }
+}
+
 /** A short, safe rendering of a value for an error message. */
 export function shown(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value)

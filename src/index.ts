@@ -15,6 +15,7 @@ export { type DebounceOptions, debounce } from './producers/operators/debounce.j
 export { type ThrottleOptions, throttle } from './producers/operators/throttle.js'
 export type { SendPermit } from './producers/permit.js'
 export {
+  type EventNameFor,
   type PipeOptions,
   type PipeResult,
   type PipeSource,

@@ -10,18 +10,18 @@ import { Ring } from './ring.js'
 /** The bounds of a memory log, and its name. */
 export interface MemoryLogOptions {
   /** The most events kept; the oldest goes first. Minimum 1, default 1,000. */
-  maxEvents?: number
+  maxEvents?: number | undefined
   /**
    * The most bytes of encoded events kept; the oldest goes first. An event that is larger alone is not kept, and
    * counts as evicted. Minimum 1, default 16 MiB.
    */
-  maxBytes?: number
+  maxBytes?: number | undefined
   /** Milliseconds an event is kept; looked at when the log is used, not by a timer. Default Infinity. */
-  maxAgeMs?: number
+  maxAgeMs?: number | undefined
   /** Names this history in event ids: 1 to 64 of `A-Z a-z 0-9 . _ -`. Default: random, new at each start. */
-  epoch?: string
+  epoch?: string | undefined
   /** Time; a test passes its own. Default: the system's. */
-  clock?: Clock
+  clock?: Clock | undefined
 }
 
 const KNOWN: ReadonlySet<string> = new Set(['maxEvents', 'maxBytes', 'maxAgeMs', 'epoch', 'clock'])

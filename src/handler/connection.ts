@@ -2,6 +2,7 @@ import type { EventEmitter } from 'eventemitter3'
 import { type ActorRefFrom, createActor } from 'xstate'
 import type { Timer } from '../clock.js'
 import type { CloseReason } from '../close-reason.js'
+import { textOf } from '../errors.js'
 import { Gate, type Guarded } from '../producers/gate.js'
 import { closedError } from '../producers/send.js'
 import { encodeComment, encodeEvent } from '../wire/encode.js'
@@ -12,7 +13,7 @@ import type { Effects, LifecycleEvent, Phase } from './machine.js'
 import type { ResolvedOptions } from './options.js'
 import { type Gap, Outbox, type OutboxOwner } from './outbox.js'
 import { Pump, type PumpOwner } from './pump.js'
-import type { ClosedInfo, SSEHandlerEvents } from './sse-handler-events.js'
+import type { ClosedInfo, SSEHandlerEvents, SSEHandlerStats } from './sse-handler-events.js'
 import type { Transport, TransportSink } from './transport.js'
 
 const HEARTBEAT_COMMENT = encodeComment('')
@@ -27,6 +28,8 @@ export class Connection<Events extends object>
   lastEventId: string | null = null
   dropped = 0
   gaps = 0
+  /** Whether the end has begun or has been asked for. */
+  isClosing = false
   readonly sessionId: string
   readonly openedAt = Date.now()
   readonly gate: Gate<Events>
@@ -43,8 +46,10 @@ export class Connection<Events extends object>
   #isDropping = false
   #untoldGaps: Gap[] | null = null
   #reason: CloseReason | null = null
+  #isOpening = true
   #error: unknown
   #closed: ClosedInfo | null = null
+  #lastStats: SSEHandlerStats | null = null
   #closedPromise: Promise<ClosedInfo> | null = null
   #resolveClosed: ((info: ClosedInfo) => void) | null = null
 
@@ -64,6 +69,7 @@ export class Connection<Events extends object>
     this.pump = new Pump(this.outbox, transport, this, options.clock, options.writeStallMs)
     this.#actor = createActor(liveConnectionMachine, { input: this })
     this.#open(request)
+    this.#isOpening = false
   }
 
   get closed(): Promise<ClosedInfo> {
@@ -85,13 +91,40 @@ export class Connection<Events extends object>
     return this.#controller.signal
   }
 
-  get durationMs(): number {
-    return this.#closed?.durationMs ?? Math.round(this.#options.clock.now() - this.#startedAt)
+  /** After the close: as it was at its end. */
+  stats(): SSEHandlerStats {
+    const { gate, outbox, pump } = this
+    return (
+      this.#lastStats ?? {
+        sessionId: this.sessionId,
+        phase: this.phase,
+        openedAt: this.openedAt,
+        durationMs: this.#durationMs,
+        eventsSent: outbox.eventsWritten,
+        bytesSent: pump.bytesWritten,
+        eventsReplayed: outbox.eventsReplayed,
+        unsentEvents: outbox.eventsUnwritten,
+        queuedEvents: outbox.length,
+        queuedBytes: outbox.bytes,
+        permits: gate.granted,
+        waiters: gate.waiting,
+        dropped: this.dropped,
+        gaps: this.gaps,
+        lastId: outbox.lastId,
+      }
+    )
+  }
+
+  get #durationMs(): number {
+    return Math.round(this.#options.clock.now() - this.#startedAt)
   }
 
   /** Lets the machine know. What comes after the close is of no interest. */
   tell(event: LifecycleEvent): void {
-    if (this.phase !== 'closed') this.#actor.send(event)
+    if (this.phase === 'closed') return
+    // Told from inside a listener, the machine takes it when the listener has returned.
+    if (event.type === 'closeRequested' || event.type === 'evicted') this.isClosing = true
+    this.#actor.send(event)
   }
 
   /** Counts an event that found no room, and tells of the first of each series. */
@@ -240,6 +273,7 @@ export class Connection<Events extends object>
 
   closeGate(reason: CloseReason): void {
     this.#reason = reason
+    this.isClosing = true
     this.gate.close(reason)
     if (this.#controller?.signal.aborted === false) this.#controller.abort(closedError(reason))
   }
@@ -260,11 +294,12 @@ export class Connection<Events extends object>
 
   cleanUp(reason: CloseReason): void {
     const { outbox, pump } = this
+    this.#lastStats = this.stats()
     this.#closed = {
       sessionId: this.sessionId,
       reason,
       at: Date.now(),
-      durationMs: this.durationMs,
+      durationMs: this.#durationMs,
       eventsSent: outbox.eventsWritten,
       bytesSent: pump.bytesWritten,
       eventsUnsent: outbox.eventsUnwritten,
@@ -277,19 +312,24 @@ export class Connection<Events extends object>
       () => this.#stopListening?.(),
       () => this.#transport.detach(),
       () => outbox.clear(),
-      () => this.emit('closed', info),
       () => this.#resolveClosed?.(info),
-      () => this.#audience.removeAllListeners(),
+      // A connection that is refused is closed before its caller can listen.
+      () => (this.#isOpening ? queueMicrotask(() => this.#tellClosed(info)) : this.#tellClosed(info)),
     ])
+  }
+
+  #tellClosed(info: ClosedInfo): void {
+    this.emit('closed', info)
+    this.#audience.removeAllListeners()
   }
 
   report(error: unknown, during: string): void {
     try {
       if (this.#audience.emit('error', error, during)) return
     } catch (second) {
-      process.emitWarning(String(second), { type: 'SSEWarning', detail: "in a listener of 'error'" })
+      process.emitWarning(textOf(second), { type: 'SSEWarning', detail: "in a listener of 'error'" })
     }
-    process.emitWarning(String(error), { type: 'SSEWarning', detail: `during ${during}` })
+    process.emitWarning(textOf(error), { type: 'SSEWarning', detail: `during ${during}` })
   }
 
   /** Runs each step of the clean-up though another throws. */

@@ -7,63 +7,64 @@ import type { EventInput, EventMap } from '../wire/event.js'
 /** What keeps a stream in which nothing happens from being taken for dead. */
 export interface HeartbeatOptions {
   /** Milliseconds without a write after which one is sent. 1 to 2,147,483,647, default 15,000. */
-  intervalMs?: number
+  intervalMs?: number | undefined
   /**
    * `comment`: invisible to listeners. `event`: an event `heartbeat` whose data is `{"timestamp": <epoch ms>}`.
    * `none`: nothing is written. Default `comment`.
    */
-  format?: 'comment' | 'event' | 'none'
+  format?: 'comment' | 'event' | 'none' | undefined
 }
 
 /** How positions in the log are answered. */
 export interface ReplayOptions {
   /** Where a client without a position starts in the log. Default `newest`: it gets what comes from now on. */
-  start?: 'newest' | 'oldest'
+  start?: 'newest' | 'oldest' | undefined
   /**
    * What follows the gap event, when the client's position cannot be answered. `oldest`: all that is still held.
    * `newest`: only what comes from now on. `close`: the connection closes with reason `gap`. Default `oldest`.
    */
-  afterGap?: 'oldest' | 'newest' | 'close'
+  afterGap?: 'oldest' | 'newest' | 'close' | undefined
 }
 
 /** Options of `createSSEHandler`. Checked before anything is sent. */
 export interface SSEHandlerOptions<Events extends object = EventMap> {
   /** Names the session in events and statistics. Default: a random UUID. */
-  sessionId?: string
+  sessionId?: string | undefined
   /**
    * The session's history: `send` appends before it writes, and a client that comes back with Last-Event-ID gets
    * what it missed. Default: none; events have no ids of their own and nothing is replayed.
    */
-  log?: EventLog
+  log?: EventLog | undefined
   /** How positions in the log are answered. */
-  replay?: ReplayOptions
+  replay?: ReplayOptions | undefined
   /**
    * The first event. Default `{ event: 'connected', data: { sessionId } }`; with a log it carries the client's
    * position, so that a reconnect before the next event misses nothing. `false`: none.
    */
-  firstEvent?: EventInput | false
+  firstEvent?: EventInput | false | undefined
   /** Milliseconds a client waits before it reconnects, told at the start. Minimum 0, default 2,000. */
-  retryMs?: number
-  heartbeat?: HeartbeatOptions
+  retryMs?: number | undefined
+  heartbeat?: HeartbeatOptions | undefined
   /** The most events that wait to be written, permits included; then producers wait. Minimum 1, default 64. */
-  maxEvents?: number
+  maxEvents?: number | undefined
   /**
    * Bytes of encoded events that wait to be written above which no permit is given. Permits already given may
    * add one event each. Minimum 1, default 1 MiB.
    */
-  maxBytes?: number
+  maxBytes?: number | undefined
   /** The most bytes of one encoded event; a larger one is ERR_SSE_EVENT_TOO_LARGE. Minimum 1, default 256 KiB. */
-  maxEventBytes?: number
+  maxEventBytes?: number | undefined
   /** The most callers that wait in `requestSend` and `send`; one more is ERR_SSE_TOO_MANY_WAITERS. Minimum 0, default 1,000. */
-  maxWaiters?: number
+  maxWaiters?: number | undefined
   /** Milliseconds after which an unused permit expires. 1 to 2,147,483,647, default 30,000. */
-  leaseMs?: number
-  /** Milliseconds a peer may take no bytes before it is closed by force. 1 to 2,147,483,647, default 30,000. */
-  writeStallMs?: number
+  leaseMs?: number | undefined
+  /** Milliseconds the operating system may take no bytes for a peer before it is closed by force. A full socket buffer of
+   * some MB takes none until the peer has read about a third of it. 1 to 2,147,483,647, default 30,000. */
+  writeStallMs?: number | undefined
   /** Milliseconds `close` waits for the queue to drain before it closes by force. 0 to 2,147,483,647, default 5,000. */
-  drainMs?: number
+  drainMs?: number | undefined
   /** Time; a test passes its own. Default: the system's. */
-  clock?: Clock
+  clock?: Clock | undefined
   /** Never set: carries the event map in the type. */
   readonly _events?: Events
 }

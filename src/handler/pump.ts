@@ -153,7 +153,10 @@ export class Pump implements Flushable {
     this.#owner.blocked()
   }
 
-  /** A peer that is slow but takes some bytes is not stalled, nor is one that has no bytes to take. */
+  /**
+   * A peer is not stalled while the system takes some bytes for it, nor when it has none to take. The system takes none
+   * while a slow peer works off what its own buffer holds: up to some MB.
+   */
   #watchForStall(pendingBytes: number): void {
     this.#stallTimer = this.#clock.setTimeout(() => {
       const pendingNow = this.#transport.pendingBytes

@@ -119,7 +119,7 @@ export class SSEHandler<Events extends object = EventMap> extends EventEmitter<S
    */
   comment(text: string): SendOutcome {
     const block = encodeComment(text)
-    if (this.#isClosing) return 'closed'
+    if (this.#connection.isClosing) return 'closed'
     if (!this.#connection.outbox.addComment(block)) return 'dropped'
     this.#connection.pump.wake()
     return 'queued'
@@ -133,7 +133,7 @@ export class SSEHandler<Events extends object = EventMap> extends EventEmitter<S
    */
   retry(retryMs: number): Exclude<SendOutcome, 'dropped'> {
     const { outbox, pump } = this.#connection
-    if (this.#isClosing) return 'closed'
+    if (this.#connection.isClosing) return 'closed'
     outbox.setRetry(retryMs)
     pump.wake()
     return 'queued'
@@ -142,7 +142,8 @@ export class SSEHandler<Events extends object = EventMap> extends EventEmitter<S
   /**
    * Ends the stream because of an error: after what was accepted the client gets an event `error`, then an event
    * `close`, then the end. The error itself is not sent: the client gets `data`, by default a message without
-   * detail. The error is told by `closed`. Resolves like `closed`.
+   * detail. The error is told by `closed`. Resolves like `closed`. When the end has begun already nothing is sent, and
+   * the error is not told: it mostly is that very end.
    *
    * @throws SSEError (rejects) ERR_SSE_INVALID_EVENT or ERR_SSE_EVENT_TOO_LARGE when `data` cannot be sent; the
    * connection stays open.
@@ -151,7 +152,7 @@ export class SSEHandler<Events extends object = EventMap> extends EventEmitter<S
     const { data = INTERNAL_ERROR } = options
     const block = this.#connection.outbox.checked(encodeEvent({ event: 'error', data }))
     const lastWords = block + encodeEvent({ event: 'close', data: { reason: 'error' } })
-    if (!this.#isClosing) {
+    if (!this.#connection.isClosing) {
       this.#connection.keepError(error)
       this.#connection.outbox.setTail(lastWords)
       this.#connection.tell({ type: 'closeRequested', reason: 'error' })
@@ -186,28 +187,7 @@ export class SSEHandler<Events extends object = EventMap> extends EventEmitter<S
 
   /** What the connection is like at this moment. After the close: as it was at its end. */
   stats(): SSEHandlerStats {
-    const { gate, outbox, pump, sessionId, phase, openedAt, durationMs, dropped, gaps } = this.#connection
-    return {
-      sessionId,
-      phase,
-      openedAt,
-      durationMs,
-      eventsSent: outbox.eventsWritten,
-      bytesSent: pump.bytesWritten,
-      eventsReplayed: outbox.eventsReplayed,
-      unsentEvents: outbox.eventsUnwritten,
-      queuedEvents: outbox.length,
-      queuedBytes: outbox.bytes,
-      permits: gate.granted,
-      waiters: gate.waiting,
-      dropped,
-      gaps,
-      lastId: outbox.lastId,
-    }
-  }
-
-  get #isClosing(): boolean {
-    return this.phase === 'draining' || this.phase === 'closed'
+    return this.#connection.stats()
   }
 }
 

@@ -41,6 +41,7 @@ const QUEUED: Promise<SendOutcome> = Promise.resolve('queued')
 class Waiter<Events extends object> {
   previous: Waiter<Events> | null = null
   following: Waiter<Events> | null = null
+  outcome: Promise<unknown> | null = null
   /** Stops listening to the signal. */
   stopListening: (() => void) | undefined
 
@@ -91,8 +92,13 @@ export class Gate<Events extends object = EventMap> implements PermitIssuer<Even
     const signal = options?.signal
     if (this.#closed !== null) return rejectedAsClosed(this.#closed)
     if (signal?.aborted) return Promise.reject(signal.reason)
-    if (this.#hasFreeSlot() || this.#madeRoom()) return Promise.resolve(this.#grant())
-    return this.#wait(null, signal) as Promise<SendPermit<Events>>
+    try {
+      if (this.#hasFreeSlot() || this.#madeRoom()) return Promise.resolve(this.#grant())
+      return this.#wait(null, signal) as Promise<SendPermit<Events>>
+    } catch (error) {
+      // The event log is asked for room, and may be the user's.
+      return Promise.reject(error)
+    }
   }
 
   tryRequestSend(): SendPermit<Events> | null {
@@ -136,21 +142,28 @@ export class Gate<Events extends object = EventMap> implements PermitIssuer<Even
     // Serving runs code of the event log, which may free slots and call this again.
     if (this.#isServing) return
     this.#isServing = true
-    while (this.#firstWaiter !== null && this.#guarded.hasRoom(this.#granted)) {
-      const waiter = this.#firstWaiter
-      this.#removeWaiter(waiter)
-      if (waiter.block === null) {
-        waiter.resolve(this.#grant())
-        continue
+    try {
+      while (this.#firstWaiter !== null && this.#guarded.hasRoom(this.#granted)) {
+        const waiter = this.#firstWaiter
+        this.#removeWaiter(waiter)
+        this.#serveOne(waiter)
       }
-      try {
-        this.#guarded.accept(waiter.block)
-        waiter.resolve('queued')
-      } catch (error) {
-        waiter.reject(error)
-      }
+    } finally {
+      this.#isServing = false
     }
-    this.#isServing = false
+  }
+
+  #serveOne(waiter: Waiter<Events>): void {
+    if (waiter.block === null) {
+      waiter.resolve(this.#grant())
+      return
+    }
+    try {
+      this.#guarded.accept(waiter.block)
+      waiter.resolve('queued')
+    } catch (error) {
+      waiter.reject(error)
+    }
   }
 
   /** Rejects everybody who waits, now and from now on. Outstanding permits send nothing any more. */
@@ -167,6 +180,7 @@ export class Gate<Events extends object = EventMap> implements PermitIssuer<Even
     while (this.#firstWaiter !== null) {
       const waiter = this.#firstWaiter
       this.#removeWaiter(waiter)
+      if (waiter.outcome !== null) toleratesNoCatch(waiter.outcome)
       waiter.reject(closedError(reason))
     }
   }
@@ -266,6 +280,7 @@ export class Gate<Events extends object = EventMap> implements PermitIssuer<Even
         ),
       )
     }
+    let waiting: Waiter<Events> | undefined
     const outcome = new Promise<SendPermit<Events> | SendOutcome>((resolve, reject) => {
       const waiter = new Waiter<Events>(block, resolve, reject)
       waiter.previous = this.#lastWaiter
@@ -273,6 +288,7 @@ export class Gate<Events extends object = EventMap> implements PermitIssuer<Even
       else this.#lastWaiter.following = waiter
       this.#lastWaiter = waiter
       this.#waiting += 1
+      waiting = waiter
       if (signal === undefined) return
       waiter.stopListening = onAbort(signal, () => {
         this.#removeWaiter(waiter)
@@ -280,7 +296,8 @@ export class Gate<Events extends object = EventMap> implements PermitIssuer<Even
         this.serve()
       })
     })
-    return toleratesNoCatch(outcome)
+    if (waiting !== undefined) waiting.outcome = outcome
+    return outcome
   }
 
   #removeWaiter(waiter: Waiter<Events>): void {

@@ -7,6 +7,7 @@ import type { RequestOptions, SendOutcome } from './send.js'
 import { openSource, type Puller, type Source } from './source.js'
 
 const KNOWN: ReadonlySet<string> = new Set(['event', 'map', 'signal'])
+const SKIPS_PER_TURN = 64
 
 /** What `pipe` reads: a source, or a function that makes one and is given a signal which says stop. */
 export type PipeSource<T> = Source<T> | ((signal: AbortSignal) => Source<T> | Promise<Source<T>>)
@@ -19,17 +20,22 @@ export interface PipeTarget<Events extends object = EventMap> {
   requestSend(options?: RequestOptions): Promise<SendPermit<Events>>
 }
 
+/** The names of the events whose data an item can be. Bytes become strings. */
+export type EventNameFor<T, Events extends object> = {
+  [Name in keyof Events & string]: (T extends Uint8Array ? string : T) extends Events[Name] ? Name : never
+}[keyof Events & string]
+
 /** Options of {@link pipe}. */
 export interface PipeOptions<T, Events extends object = EventMap> {
   /** The name of every event, when there is no `map`. Default: none, which clients read as `message`. */
-  event?: keyof Events & string
+  event?: EventNameFor<T, Events> | undefined
   /**
    * Makes an event of an item; null or undefined skips it. Default: the item is the data. Bytes are decoded as
    * UTF-8 then, across chunks.
    */
-  map?: (item: T) => EventInput<Events> | null | undefined
+  map?: ((item: T) => EventInput<Events> | null | undefined) | undefined
   /** Stops: the source is told, and the promise rejects with the signal's reason. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
 }
 
 /** How a {@link pipe} ended. */
@@ -93,9 +99,15 @@ async function transfer<T, Events extends object>(
   const toEvent = options.map ?? ((item: T) => mapper?.event(item))
   let permit = await target.requestSend({ signal })
   try {
+    let skipped = 0
     for (let item = await reading.next(); item.done !== true; item = await reading.next()) {
       const event = toEvent(item.value)
-      if (event === null || event === undefined) continue
+      if (event === null || event === undefined) {
+        // A source that never waits would keep timers and sockets from their turn.
+        skipped += 1
+        if (skipped % SKIPS_PER_TURN === 0) await new Promise(setImmediate)
+        continue
+      }
       const outcome = await sendOrRenew(permit, event, target, signal)
       if (outcome === 'queued') result.events += 1
       permit = await target.requestSend({ signal })

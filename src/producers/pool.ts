@@ -6,9 +6,9 @@ import { LinkedAbort, onAbort } from './abort.js'
 /** Options of {@link createProducerPool}. */
 export interface ProducerPoolOptions {
   /** The most producers that run at once. Minimum 1, default 16. */
-  concurrency?: number
+  concurrency?: number | undefined
   /** The most producers that wait for their turn; one more is ERR_SSE_POOL_FULL. Minimum 0, default 1,000. */
-  maxWaiting?: number
+  maxWaiting?: number | undefined
 }
 
 /** How a producer ended. */
@@ -64,7 +64,7 @@ export class ProducerPool {
    */
   async run<T>(
     producer: (signal: AbortSignal) => T | PromiseLike<T>,
-    options: { signal?: AbortSignal } = {},
+    options: { signal?: AbortSignal | undefined } = {},
   ): Promise<ProducerResult<T>> {
     if (this.#queue.size >= this.#maxWaiting && this.#queue.pending >= this.#queue.concurrency) {
       throw new SSEError(

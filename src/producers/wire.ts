@@ -1,5 +1,5 @@
 import type { CloseReason } from '../close-reason.js'
-import { SSEError, shown } from '../errors.js'
+import { SSEError, shown, textOf } from '../errors.js'
 import { knownOptions, oneOf, wholeNumber } from '../options.js'
 import type { EventInput, EventMap } from '../wire/event.js'
 import { onAbort } from './abort.js'
@@ -27,9 +27,9 @@ export interface WireTarget<Events extends object = EventMap> extends PipeTarget
 /** Options of {@link wire}. */
 export interface WireOptions<T, Events extends object = EventMap> {
   /** The names to listen to, for an emitter or an EventTarget. */
-  events?: readonly string[]
+  events?: readonly string[] | undefined
   /** Makes an event of what was emitted, by the name it was emitted under; null or undefined skips it. Default: `{ event: name, data: item }`. */
-  map?: (item: T, name: string) => EventInput<Events> | null | undefined
+  map?: ((item: T, name: string) => EventInput<Events> | null | undefined) | undefined
   /**
    * What happens when the client is slower than the source and `maxEvents` wait.
    * - `drop-newest`: what comes is dropped.
@@ -39,15 +39,15 @@ export interface WireOptions<T, Events extends object = EventMap> {
    */
   policy: 'drop-newest' | 'drop-oldest' | 'keep-latest' | 'close'
   /** With `keep-latest`: what an event replaces. Default: the event's name. */
-  key?: (event: EventInput<Events>) => string
+  key?: ((event: EventInput<Events>) => string) | undefined
   /** The most events that wait here, besides those in the connection's queue. Minimum 1, default 64. */
-  maxEvents?: number
+  maxEvents?: number | undefined
   /** Called at the first drop of each series, not for each drop; `dropped` counts all so far. */
-  onDrop?: (info: { dropped: number }) => void
+  onDrop?: ((info: { dropped: number }) => void) | undefined
   /** Called with what `map`, `key`, `onDrop` or an event that cannot be sent threw, and the item it was about. Default: a process warning. */
-  onError?: (error: unknown, item: T) => void
+  onError?: ((error: unknown, item: T) => void) | undefined
   /** Stops listening. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
 }
 
 /** How a {@link wire} ended, and its figures. */
@@ -248,7 +248,7 @@ class Wiring<T, Events extends object> implements Wired {
   }
 
   #report(error: unknown): void {
-    process.emitWarning(String(error), { type: 'SSEWarning', detail: 'in a source wired to a connection' })
+    process.emitWarning(textOf(error), { type: 'SSEWarning', detail: 'in a source wired to a connection' })
   }
 
   #finish(outcome: WireResult['outcome']): void {

@@ -75,7 +75,7 @@ class NodeTransport implements Transport {
     this.#sink = sink
     const { socket } = this.#req
     // The response of a pipelined request has no socket yet, and Node tells it nothing when the socket closes.
-    if (this.#res.socket === null) socket.on('close', this.#onClose)
+    if (this.#res.socket === null) socket.setMaxListeners(0).on('close', this.#onClose)
     this.#res.on('close', this.#onClose)
     // Without a listener, an error of the response would end the process. 'close' follows and tells.
     this.#res.on('error', ignoreError)
@@ -89,6 +89,8 @@ class NodeTransport implements Transport {
     if (!this.#req.readableEnded && this.#req.readableFlowing === null) this.#req.resume()
     if (answer.stream) {
       res.writeHead(200, answer.headers)
+      // Node reads no more pipelined requests when enough output waits for its turn: let the head count.
+      if (res.socket === null) res.flushHeaders()
       return
     }
     res.writeHead(answer.status, answer.headers)
@@ -98,9 +100,12 @@ class NodeTransport implements Transport {
   write(chunk: Chunk): boolean {
     const res = this.#res
     this.#isWaiting = true
-    if (res.write !== ServerResponse.prototype.write) {
-      // A middleware has replaced it, and may not pass a callback on.
-      this.#isWaiting = res.write(chunk.bytes) === false
+    if (res.writableEnded) {
+      // Somebody else has ended the response: nothing can follow.
+      this.#onClose()
+    } else if (res.write !== ServerResponse.prototype.write) {
+      // A middleware has replaced it, and may pass neither a callback nor the result on.
+      this.#isWaiting = res.write(chunk.bytes) === false || res.writableNeedDrain
       if (this.#isWaiting) res.once('drain', this.#onTaken)
     } else if (this.#isHeadOut && res.socket !== null) {
       // The response would hand the kernel four pieces, framing included, where one does.

@@ -7,18 +7,21 @@ export interface EventFields {
    * The client's new position, which it sends back as Last-Event-ID. Up to 1,024 bytes, no CR, LF or NUL;
    * `''` clears the client's position. With a log the log gives the id, and passing one is an error.
    */
-  id?: string
+  id?: string | undefined
   /** Milliseconds the client waits before it reconnects, from now on. A whole number of 0 or more. */
-  retry?: number
+  retry?: number | undefined
 }
 
 /** One event of an {@link EventMap}, before it is encoded. */
 export type EventInput<Events extends object = EventMap> = string extends keyof Events
   ? EventFields & {
       /** The name listeners subscribe to. No CR, LF or NUL. Default: none, which clients read as `message`. */
-      event?: string
+      event?: string | undefined
       /** A string is sent as it is, line by line; anything else as JSON; undefined as an empty string. */
       data?: unknown
     }
-  : { [Name in keyof Events & string]: EventFields & { event: Name; data: Events[Name] } }[keyof Events &
-      string]
+  : { [Name in keyof Events & string]: NamedEvent<Name, Events[Name]> }[keyof Events & string]
+
+type NamedEvent<Name extends string, Data> = EventFields & { event: Name } & (undefined extends Data
+    ? { data?: Data }
+    : { data: Data })

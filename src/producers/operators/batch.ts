@@ -6,11 +6,11 @@ import { Relay, type Stage } from './relay.js'
 /** Options of {@link batch}. */
 export interface BatchOptions {
   /** The most items in one batch. Minimum 1, default 100. */
-  maxItems?: number
+  maxItems?: number | undefined
   /** Milliseconds the first item of a batch waits for others. 1 to 2,147,483,647, default 250. */
-  maxWaitMs?: number
+  maxWaitMs?: number | undefined
   /** Time; a test passes its own. Default: the system's. */
-  clock?: Clock
+  clock?: Clock | undefined
 }
 
 const KNOWN: ReadonlySet<string> = new Set(['maxItems', 'maxWaitMs', 'clock'])

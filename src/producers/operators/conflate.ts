@@ -8,7 +8,7 @@ export interface ConflateOptions<T> {
   /** What an item replaces: a waiting item with the same key. */
   key: (item: T) => unknown
   /** The most keys that wait; then the source is not read until one was taken. Minimum 1, default 1,000. */
-  maxKeys?: number
+  maxKeys?: number | undefined
 }
 
 const KNOWN: ReadonlySet<string> = new Set(['key', 'maxKeys'])

@@ -9,9 +9,9 @@ export interface DebounceOptions {
   /** Milliseconds of silence after which the latest item comes through. 1 to 2,147,483,647. Required. */
   waitMs: number
   /** Milliseconds after which it comes through without silence. 1 to 2,147,483,647. Default: never. */
-  maxWaitMs?: number
+  maxWaitMs?: number | undefined
   /** Time; a test passes its own. Default: the system's. */
-  clock?: Clock
+  clock?: Clock | undefined
 }
 
 const KNOWN: ReadonlySet<string> = new Set(['waitMs', 'maxWaitMs', 'clock'])

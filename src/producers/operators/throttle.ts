@@ -9,7 +9,7 @@ export interface ThrottleOptions {
   /** Milliseconds between two items. 1 to 2,147,483,647. Required. */
   intervalMs: number
   /** Time; a test passes its own. Default: the system's. */
-  clock?: Clock
+  clock?: Clock | undefined
 }
 
 const KNOWN: ReadonlySet<string> = new Set(['intervalMs', 'clock'])
