@@ -56,6 +56,7 @@ const TYPES = [
   'EventInput',
   'EventLog',
   'EventMap',
+  'EventNameFor',
   'Frame',
   'Gap',
   'HeartbeatOptions',

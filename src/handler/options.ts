@@ -56,10 +56,12 @@ export interface SSEHandlerOptions<Events extends object = EventMap> {
   maxEventBytes?: number | undefined
   /** The most callers that wait in `requestSend` and `send`; one more is ERR_SSE_TOO_MANY_WAITERS. Minimum 0, default 1,000. */
   maxWaiters?: number | undefined
-  /** Milliseconds after which an unused permit expires. 1 to 2,147,483,647, default 30,000. */
+  /** Milliseconds after which an unused permit expires, 8 at least. 1 to 2,147,483,647, default 30,000. */
   leaseMs?: number | undefined
-  /** Milliseconds the operating system may take no bytes for a peer before it is closed by force. A full socket buffer of
-   * some MB takes none until the peer has read about a third of it. 1 to 2,147,483,647, default 30,000. */
+  /**
+   * Milliseconds the operating system may take no bytes for a peer before it is closed by force. A full socket buffer
+   * of some MB takes none until the peer has read about a third of it. 1 to 2,147,483,647, default 30,000.
+   */
   writeStallMs?: number | undefined
   /** Milliseconds `close` waits for the queue to drain before it closes by force. 0 to 2,147,483,647, default 5,000. */
   drainMs?: number | undefined

@@ -20,8 +20,8 @@ export type EventInput<Events extends object = EventMap> = string extends keyof 
       /** A string is sent as it is, line by line; anything else as JSON; undefined as an empty string. */
       data?: unknown
     }
-  : { [Name in keyof Events & string]: NamedEvent<Name, Events[Name]> }[keyof Events & string]
-
-type NamedEvent<Name extends string, Data> = EventFields & { event: Name } & (undefined extends Data
-    ? { data?: Data }
-    : { data: Data })
+  : {
+      [Name in keyof Events & string]: EventFields & { event: Name } & (undefined extends Events[Name]
+          ? { data?: Events[Name] }
+          : { data: Events[Name] })
+    }[keyof Events & string]

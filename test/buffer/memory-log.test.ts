@@ -20,7 +20,7 @@ class Model {
   next = 1
 
   constructor(
-    readonly limits: Required<Pick<MemoryLogOptions, 'maxEvents' | 'maxBytes' | 'maxAgeMs'>>,
+    readonly limits: { maxEvents: number; maxBytes: number; maxAgeMs: number },
     readonly epoch: string,
     readonly clock: ManualClock,
   ) {}
