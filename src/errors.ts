@@ -1,5 +1,6 @@
 /** Every `code` an {@link SSEError} can have. The set is closed: a new code is a minor release. */
 export type SSEErrorCode =
+  | 'ERR_SSE_ALREADY_SUBSCRIBED'
   | 'ERR_SSE_CLOSED'
   | 'ERR_SSE_EVENT_TOO_LARGE'
   | 'ERR_SSE_HEADERS_SENT'

@@ -1,11 +1,22 @@
-export type { EventLog } from './buffer/event-log.js'
+export type { EventLabel, EventLog } from './buffer/event-log.js'
 export { createMemoryLog, type MemoryLogOptions } from './buffer/memory-log.js'
+export {
+  Channel,
+  type ChannelEvents,
+  type ChannelStats,
+  createChannel,
+  type SubscribeOptions,
+  type Subscriber,
+} from './channel/channel.js'
+export type { ChannelOptions, MaxLagOptions } from './channel/options.js'
+export type { ChannelEvent, SelectOptions } from './channel/selection.js'
+export type { Snapshot, SnapshotHook, SnapshotRequest } from './channel/snapshot.js'
 export type { Clock, Timer } from './clock.js'
 export type { CloseReason } from './close-reason.js'
 export { SSEError, type SSEErrorCode, type SSEErrorOptions } from './errors.js'
+export type { Gap } from './handler/gap.js'
 export type { Phase } from './handler/machine.js'
 export type { HeartbeatOptions, ReplayOptions, SSEHandlerOptions } from './handler/options.js'
-export type { Gap } from './handler/outbox.js'
 export { SSEHandler } from './handler/sse-handler.js'
 export type { ClosedInfo, SSEHandlerEvents, SSEHandlerStats } from './handler/sse-handler-events.js'
 export type { Transport, TransportSink } from './handler/transport.js'

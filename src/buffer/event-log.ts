@@ -1,6 +1,14 @@
 import type { Frame } from '../wire/frame.js'
 import { parseEventId } from './event-id.js'
 
+/** What the readers of a channel select an event by. */
+export interface EventLabel {
+  /** The event's name; `message` when it has none. */
+  readonly event: string
+  /** The event's topic; undefined when it has none. */
+  readonly topic: string | undefined
+}
+
 /**
  * An ordered, bounded history of encoded events: what a client that reconnects is answered from.
  *
@@ -16,9 +24,9 @@ export interface EventLog {
   readonly next: number
   /**
    * Keeps an event and returns its sequence. `block` is an encoded event without an id: the log puts the id in.
-   * Whatever this throws is told to the sender as `ERR_SSE_LOG_FAILED`, and the event is not sent.
+   * The label, which a channel gives, is kept beside it. Whatever this throws is told to the sender as `ERR_SSE_LOG_FAILED`, and the event is not sent.
    */
-  append(block: string): number
+  append(block: string, label?: EventLabel): number
   /**
    * Copies frames to `into`, from the sequence `from` on, until they are `maxBytes` or more or the end is
    * reached. Returns the sequence after the last one copied. `from` is between `oldest` and `next`.
@@ -26,6 +34,8 @@ export interface EventLog {
   read(from: number, maxBytes: number, into: Frame[]): number
   /** The size of the events held from the sequence `from` to the end. `from` is between `oldest` and `next`. */
   bytesFrom(from: number): number
+  /** The label that an event held was appended with. `sequence` is between `oldest` and `next` - 1. */
+  labelAt(sequence: number): EventLabel | undefined
   /** Calls the listener after each append, in the same turn. Returns what stops it. A listener must not throw. */
   onAppend(listener: () => void): () => void
 }

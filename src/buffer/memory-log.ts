@@ -4,7 +4,7 @@ import { knownOptions, wholeNumber } from '../options.js'
 import { withId } from '../wire/encode.js'
 import { type Frame, frameSize, toFrame } from '../wire/frame.js'
 import { formatEventId } from './event-id.js'
-import type { EventLog } from './event-log.js'
+import type { EventLabel, EventLog } from './event-log.js'
 import { Ring } from './ring.js'
 
 /** The bounds of a memory log, and its name. */
@@ -40,6 +40,7 @@ export function createMemoryLog(options: MemoryLogOptions = {}): EventLog {
 
 interface Entry {
   frame: Frame
+  label: EventLabel | undefined
   bytes: number
   /** Bytes appended to the log before this entry, ever: the size of a range is one subtraction. */
   offset: number
@@ -75,7 +76,7 @@ class MemoryLog implements EventLog {
     return this.#next
   }
 
-  append(block: string): number {
+  append(block: string, label?: EventLabel): number {
     const sequence = this.#next
     const frame = toFrame(withId(formatEventId(this.epoch, sequence), block))
     const bytes = frameSize(frame)
@@ -85,7 +86,7 @@ class MemoryLog implements EventLog {
     }
     if (bytes <= this.#maxBytes) {
       const at = this.#maxAgeMs === Number.POSITIVE_INFINITY ? 0 : this.#clock.now()
-      this.#entries.push({ frame, bytes, offset: this.#bytesAppended, at })
+      this.#entries.push({ frame, label, bytes, offset: this.#bytesAppended, at })
       this.#bytesHeld += bytes
     }
     this.#bytesAppended += bytes
@@ -110,6 +111,10 @@ class MemoryLog implements EventLog {
   bytesFrom(from: number): number {
     const entry = this.#entries.at(from - (this.#next - this.#entries.length))
     return entry === undefined ? 0 : this.#bytesAppended - entry.offset
+  }
+
+  labelAt(sequence: number): EventLabel | undefined {
+    return this.#entries.at(sequence - (this.#next - this.#entries.length))?.label
   }
 
   onAppend(listener: () => void): () => void {

@@ -1,5 +1,6 @@
 import type { EventEmitter } from 'eventemitter3'
 import { type ActorRefFrom, createActor } from 'xstate'
+import type { EventLog } from '../buffer/event-log.js'
 import type { Timer } from '../clock.js'
 import type { CloseReason } from '../close-reason.js'
 import { textOf } from '../errors.js'
@@ -7,14 +8,23 @@ import { Gate, type Guarded } from '../producers/gate.js'
 import { closedError } from '../producers/send.js'
 import { encodeComment, encodeEvent } from '../wire/encode.js'
 import type { EventInput } from '../wire/event.js'
-import { answerTo, type StreamRequest } from '../wire/request.js'
+import type { Frame } from '../wire/frame.js'
+import { answerTo, NO_CONTENT, type StreamRequest } from '../wire/request.js'
 import { liveConnectionMachine, type Reporting } from './effects.js'
+import type { Followable, Follower } from './follow.js'
+import type { Gap } from './gap.js'
+import type { LogReader } from './log-reader.js'
 import type { Effects, LifecycleEvent, Phase } from './machine.js'
 import type { ResolvedOptions } from './options.js'
-import { type Gap, Outbox, type OutboxOwner } from './outbox.js'
+import { Outbox } from './outbox.js'
 import { Pump, type PumpOwner } from './pump.js'
 import type { ClosedInfo, SSEHandlerEvents, SSEHandlerStats } from './sse-handler-events.js'
 import type { Transport, TransportSink } from './transport.js'
+
+const INTERNAL_ERROR = {
+  code: 'internal_error',
+  message: 'The stream ended because of an error on the server.',
+}
 
 const HEARTBEAT_COMMENT = encodeComment('')
 
@@ -22,7 +32,7 @@ type EventName = EventEmitter.EventNames<SSEHandlerEvents>
 
 /** One connection: wires gate, outbox, pump, transport and machine together, and carries the machine's effects out. */
 export class Connection<Events extends object>
-  implements Guarded<Events>, OutboxOwner, PumpOwner, TransportSink, Effects, Reporting
+  implements Guarded<Events>, Followable, PumpOwner, TransportSink, Effects, Reporting
 {
   phase: Phase = 'opening'
   lastEventId: string | null = null
@@ -45,6 +55,7 @@ export class Connection<Events extends object>
   #controller: AbortController | null = null
   #isDropping = false
   #untoldGaps: Gap[] | null = null
+  #follower: Follower | null = null
   #reason: CloseReason | null = null
   #isOpening = true
   #error: unknown
@@ -127,6 +138,53 @@ export class Connection<Events extends object>
     this.#actor.send(event)
   }
 
+  get follower(): Follower | null {
+    return this.#follower
+  }
+
+  get hasLog(): boolean {
+    return this.#options.log !== null
+  }
+
+  follow(reader: LogReader, follower: Follower): void {
+    this.outbox.follow(reader)
+    this.#follower = follower
+    if (this.outbox.isReplaying) this.tell({ type: 'resumed' })
+    this.pump.wake()
+  }
+
+  flushNow(): void {
+    this.pump.flushNow()
+  }
+
+  wake(): void {
+    this.pump.wake()
+  }
+
+  encodeSnapshot(events: readonly EventInput[]): Frame[] {
+    return this.outbox.encodeSnapshot(events)
+  }
+
+  placeIn(log: EventLog): string | null {
+    return this.outbox.placeIn(log)
+  }
+
+  unfollow(): void {
+    this.outbox.unfollow()
+    this.#follower = null
+  }
+
+  answerNoContent(): boolean {
+    if (!this.outbox.isUntouched) return false
+    try {
+      this.#transport.open(NO_CONTENT)
+      this.tell({ type: 'refused', reason: 'completed' })
+    } catch (error) {
+      this.failed(error)
+    }
+    return true
+  }
+
   /** Counts an event that found no room, and tells of the first of each series. */
   countDrop(): void {
     this.dropped += 1
@@ -135,9 +193,12 @@ export class Connection<Events extends object>
     this.emit('dropped', { dropped: this.dropped })
   }
 
-  /** The error behind the end, for `closed`; never sent to the client. */
-  keepError(error: unknown): void {
+  endWithError(error: unknown, data: unknown = INTERNAL_ERROR): void {
+    const block = this.outbox.checked(encodeEvent({ event: 'error', data }))
+    if (this.isClosing) return
     this.#error ??= error
+    this.outbox.setTail(block + encodeEvent({ event: 'close', data: { reason: 'error' } }))
+    this.tell({ type: 'closeRequested', reason: 'error' })
   }
 
   emit<Name extends EventName>(name: Name, ...args: EventEmitter.EventArgs<SSEHandlerEvents, Name>): void {
@@ -164,7 +225,7 @@ export class Connection<Events extends object>
       return
     }
     if (!answer.stream) {
-      this.tell({ type: 'refused' })
+      this.tell({ type: 'refused', reason: 'refused' })
       return
     }
     this.#stopListening = this.#options.log?.onAppend(() => this.pump.wake()) ?? null
@@ -207,12 +268,14 @@ export class Connection<Events extends object>
     if (this.#untoldGaps !== null) this.#tellGaps(this.#untoldGaps)
     if (this.phase === 'replaying' && !this.outbox.isReplaying) this.tell({ type: 'caughtUp' })
     this.gate.serve()
+    this.#follower?.advanced()
   }
 
   #tellGaps(gaps: Gap[]): void {
     this.#untoldGaps = null
     for (const gap of gaps) {
       this.emit('gap', gap)
+      this.#follower?.toldGap(gap)
       if (gap.continues === 'close') this.tell({ type: 'closeRequested', reason: 'gap' })
     }
   }
@@ -236,7 +299,7 @@ export class Connection<Events extends object>
   }
 
   failed(error: unknown): void {
-    this.keepError(error)
+    this.#error ??= error
     this.tell({ type: 'evicted', reason: 'transport-error' })
   }
 
@@ -251,7 +314,7 @@ export class Connection<Events extends object>
   }
 
   lost(error?: unknown): void {
-    this.keepError(error)
+    this.#error ??= error
     this.tell({ type: 'lost' })
   }
 
@@ -311,6 +374,7 @@ export class Connection<Events extends object>
       () => pump.stop(),
       () => this.#stopListening?.(),
       () => this.#transport.detach(),
+      () => this.#follower?.closed(),
       () => outbox.clear(),
       () => this.#resolveClosed?.(info),
       // A connection that is refused is closed before its caller can listen.

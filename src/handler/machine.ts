@@ -4,7 +4,8 @@ import type { CloseReason } from '../close-reason.js'
 /**
  * Where a connection is in its life.
  * - `opening`: the request is being answered.
- * - `replaying`: the client gets what it missed; its producers get permits when it has nearly caught up.
+ * - `replaying`: the client gets what it missed. With a log of its own, its producers get permits when it has nearly
+ *   caught up.
  * - `flowing`: live, and the client takes what it is sent.
  * - `blocked`: live, and the client has not taken the last write yet.
  * - `draining`: closing; what was accepted is written, for up to `drainMs`.
@@ -26,7 +27,8 @@ export type LifecycleEvent =
   | { type: 'lost' }
   /** The connection is to end now. */
   | { type: 'evicted'; reason: CloseReason }
-  | { type: 'refused' }
+  /** The request got another answer than a stream. */
+  | { type: 'refused'; reason: CloseReason }
 
 /** What the machine does to a connection; see `effects.ts`. */
 export interface Effects {
@@ -60,6 +62,7 @@ const end = {
 const close = {
   ...end,
   closeRequested: { target: '#connection.draining', actions: 'keepReason' },
+  refused: { target: '#connection.closed', actions: 'keepReason' },
 } as const
 
 export const connectionMachine = setup({
@@ -92,7 +95,6 @@ export const connectionMachine = setup({
         ...close,
         opened: 'live',
         resumed: 'replaying',
-        refused: { target: 'closed', actions: { type: 'keepReason', params: { reason: 'refused' } } },
       },
     },
     replaying: {
@@ -105,7 +107,7 @@ export const connectionMachine = setup({
       states: {
         flowing: {
           entry: { type: 'enterPhase', params: { phase: 'flowing' } },
-          on: { blocked: { target: 'blocked', actions: 'tellBlocked' } },
+          on: { resumed: '#connection.replaying', blocked: { target: 'blocked', actions: 'tellBlocked' } },
         },
         blocked: {
           entry: { type: 'enterPhase', params: { phase: 'blocked' } },

@@ -118,15 +118,13 @@ export function resolveHandlerOptions(options: SSEHandlerOptions<object> | undef
 }
 
 function resolve(options: SSEHandlerOptions<object>): ResolvedOptions {
-  const { heartbeat = {}, replay = {} } = options
+  const { heartbeat = {} } = options
   knownOptions('createSSEHandler', options, KNOWN)
   knownOptions('heartbeat', heartbeat, KNOWN_HEARTBEAT)
-  knownOptions('replay', replay, KNOWN_REPLAY)
   return {
     sessionId: checkedSessionId(options.sessionId),
     log: checkedLog(options.log),
-    replayStart: oneOf('replay.start', replay.start, 'newest', ['newest', 'oldest']),
-    afterGap: oneOf('replay.afterGap', replay.afterGap, 'oldest', ['oldest', 'newest', 'close']),
+    ...resolveReplay(options.replay),
     firstEvent: checkedFirstEvent(options.firstEvent),
     retryMs: wholeNumber('retryMs', options.retryMs, 2000, { min: 0 }),
     heartbeatMs: delayMs('heartbeat.intervalMs', heartbeat.intervalMs, 15_000),
@@ -139,6 +137,14 @@ function resolve(options: SSEHandlerOptions<object>): ResolvedOptions {
     writeStallMs: delayMs('writeStallMs', options.writeStallMs, 30_000),
     drainMs: delayMs('drainMs', options.drainMs, 5000, 0),
     clock: options.clock ?? systemClock,
+  }
+}
+
+export function resolveReplay(replay: ReplayOptions = {}): Pick<ResolvedOptions, 'replayStart' | 'afterGap'> {
+  knownOptions('replay', replay, KNOWN_REPLAY)
+  return {
+    replayStart: oneOf('replay.start', replay.start, 'newest', ['newest', 'oldest']),
+    afterGap: oneOf('replay.afterGap', replay.afterGap, 'oldest', ['oldest', 'newest', 'close']),
   }
 }
 
@@ -158,9 +164,9 @@ function checkedFirstEvent(first: EventInput | false | undefined): EventInput | 
   )
 }
 
-function checkedLog(log: EventLog | undefined): EventLog | null {
+export function checkedLog(log: EventLog | undefined): EventLog | null {
   if (log === undefined) return null
-  const methods = ['append', 'read', 'bytesFrom', 'onAppend'] as const
+  const methods = ['append', 'read', 'bytesFrom', 'labelAt', 'onAppend'] as const
   if (log !== null && typeof log === 'object' && methods.every((name) => typeof log[name] === 'function'))
     return log
   throw new SSEError(

@@ -17,13 +17,15 @@ const NO_FRAMES: Frame[] = []
 export interface Source {
   readonly isEmpty: boolean
   take(maxBytes: number, into: Frame[]): void
+  /** All that is owed now as a chunk that other connections get, too; null when it is not such a chunk. */
+  takeChunk(maxBytes: number): Chunk | null
   /** All that was taken so far has been handed to the transport. */
   written(): void
 }
 
 /** What the pump tells its connection. None of these throws. */
 export interface PumpOwner {
-  /** Frames were handed to the transport, so slots are free. */
+  /** What was taken was handed to the transport, so slots are free. */
   wrote(): void
   /** All is written and taken. */
   emptied(): void
@@ -79,6 +81,11 @@ export class Pump implements Flushable {
     scheduleFlush(this)
   }
 
+  /** Has what is owed written at once, for who flushes many connections in one go. */
+  flushNow(): void {
+    if (!this.#isWaiting) this.flush()
+  }
+
   /**
    * Takes what is owed ahead of the write that is due in this turn anyway, so that a producer who found the queue
    * full can go on: a burst leaves in few large writes. Only while the transport waits for nothing, and no more
@@ -120,12 +127,12 @@ export class Pump implements Flushable {
   }
 
   #write(): void {
-    this.#take()
-    const chunk = new Chunk(this.#frames)
-    this.#frames = NO_FRAMES
-    this.#bytesWritten += chunk.byteLength
-    this.#lastWriteAt = this.#clock.now()
-    this.#isWaiting = !this.#transport.write(chunk)
+    const chunk = this.#nextChunk()
+    if (chunk !== null) {
+      this.#bytesWritten += chunk.byteLength
+      this.#lastWriteAt = this.#clock.now()
+      this.#isWaiting = !this.#transport.write(chunk)
+    }
     this.#source.written()
     this.#owner.wrote()
     if (this.#isScheduled || this.#isStopped) return
@@ -137,6 +144,16 @@ export class Pump implements Flushable {
     // socket may hold bytes.
     this.#isScheduled = true
     scheduleFlush(this)
+  }
+
+  /** Null when nothing of what was looked at is for this client. */
+  #nextChunk(): Chunk | null {
+    const shared = this.#frames.length === 0 ? this.#source.takeChunk(MAX_WRITE_BYTES) : null
+    if (shared !== null) return shared
+    this.#take()
+    const frames = this.#frames
+    this.#frames = NO_FRAMES
+    return frames.length === 0 ? null : new Chunk(frames)
   }
 
   #take(): void {

@@ -1,6 +1,6 @@
 import type { CloseReason } from '../close-reason.js'
+import type { Gap } from './gap.js'
 import type { Phase } from './machine.js'
-import type { Gap } from './outbox.js'
 
 /** How a connection ended. */
 export interface ClosedInfo {

@@ -4,19 +4,18 @@ import { SSEError, shown } from '../errors.js'
 import { Demand } from '../producers/demand.js'
 import type { SendPermit } from '../producers/permit.js'
 import type { RequestOptions, SendOutcome } from '../producers/send.js'
-import { encodeComment, encodeEvent } from '../wire/encode.js'
+import { encodeComment } from '../wire/encode.js'
 import type { EventInput, EventMap } from '../wire/event.js'
 import type { StreamRequest } from '../wire/request.js'
 import { Connection } from './connection.js'
+import type { Followable } from './follow.js'
 import type { Phase } from './machine.js'
 import { resolveHandlerOptions, type SSEHandlerOptions } from './options.js'
 import type { ClosedInfo, SSEHandlerEvents, SSEHandlerStats } from './sse-handler-events.js'
 import type { Transport } from './transport.js'
 
-const INTERNAL_ERROR = {
-  code: 'internal_error',
-  message: 'The stream ended because of an error on the server.',
-}
+/** The connection behind a handler, for channels; null for what is no handler. */
+export let connectionOf: (handler: object) => Followable | null
 
 /**
  * One connection to one client. Made by `createSSEHandler`.
@@ -25,6 +24,10 @@ const INTERNAL_ERROR = {
  * misuse, with an {@link SSEError}.
  */
 export class SSEHandler<Events extends object = EventMap> extends EventEmitter<SSEHandlerEvents> {
+  static {
+    connectionOf = (handler) => (#connection in handler ? handler.#connection : null)
+  }
+
   readonly #connection: Connection<Events>
 
   /** For those who write a transport; programs call `createSSEHandler`. */
@@ -149,14 +152,7 @@ export class SSEHandler<Events extends object = EventMap> extends EventEmitter<S
    * connection stays open.
    */
   async sendError(error: unknown, options: { data?: unknown } = {}): Promise<ClosedInfo> {
-    const { data = INTERNAL_ERROR } = options
-    const block = this.#connection.outbox.checked(encodeEvent({ event: 'error', data }))
-    const lastWords = block + encodeEvent({ event: 'close', data: { reason: 'error' } })
-    if (!this.#connection.isClosing) {
-      this.#connection.keepError(error)
-      this.#connection.outbox.setTail(lastWords)
-      this.#connection.tell({ type: 'closeRequested', reason: 'error' })
-    }
+    this.#connection.endWithError(error, options.data)
     return this.closed
   }
 

@@ -13,7 +13,10 @@ export interface Transport {
    * this call. Called once, before anything else.
    */
   attach(sink: TransportSink): void
-  /** Sends the head of the stream, or the whole of another answer, after which the transport is not used. */
+  /**
+   * Answers the request. The head of a stream leaves with the first write; before that, `open` may be called again
+   * with another answer, which takes its place, is sent whole, and ends the use of the transport.
+   */
   open(answer: StreamAnswer): void
   /**
    * Takes a chunk, always. True when it needs no waiting: another may follow. False: the transport calls

@@ -5,11 +5,11 @@ import { isClosedError, type RequestOptions } from './send.js'
 
 /** Permits as an async iterable. Written by hand: a generator's `return()` would wait behind a pending `next()`. */
 export class Demand<Events extends object> implements AsyncIterableIterator<SendPermit<Events>> {
-  readonly #gate: Gate<Events>
+  readonly #gate: Pick<Gate<Events>, 'requestSend'>
   readonly #abort: LinkedAbort
   #isStopped = false
 
-  constructor(gate: Gate<Events>, options: RequestOptions | undefined) {
+  constructor(gate: Pick<Gate<Events>, 'requestSend'>, options: RequestOptions | undefined) {
     this.#gate = gate
     this.#abort = new LinkedAbort(options?.signal)
   }

@@ -13,15 +13,15 @@ import {
 } from './send.js'
 
 /** What a gate stands in front of. */
-export interface Guarded<Events extends object> {
+export interface Guarded<Events extends object, Block = string> {
   /** Whether one more event fits beside what is queued and the `reserved` slots. */
   hasRoom(reserved: number): boolean
   /** Makes room if that can be done at once. Called when there is none and nobody waits. */
   makeRoom(): void
   /** Encodes an event; throws an SSEError for one that cannot be sent. May run code of the user (`toJSON`). */
-  encode(event: EventInput<Events>): string
+  encode(event: EventInput<Events>): Block
   /** Takes an encoded event into a slot that is free or reserved; throws ERR_SSE_LOG_FAILED and takes nothing. */
-  accept(block: string): void
+  accept(block: Block): void
 }
 
 export interface GateLimits {
@@ -38,15 +38,15 @@ const TURNS_PER_LEASE = 8
 const QUEUED: Promise<SendOutcome> = Promise.resolve('queued')
 
 /** Somebody who waits for a slot: for a permit, or (`block`) to have an event sent. */
-class Waiter<Events extends object> {
-  previous: Waiter<Events> | null = null
-  following: Waiter<Events> | null = null
+class Waiter<Events extends object, Block> {
+  previous: Waiter<Events, Block> | null = null
+  following: Waiter<Events, Block> | null = null
   outcome: Promise<unknown> | null = null
   /** Stops listening to the signal. */
   stopListening: (() => void) | undefined
 
   constructor(
-    readonly block: string | null,
+    readonly block: Block | null,
     readonly resolve: (value: SendPermit<Events> | SendOutcome) => void,
     readonly reject: (error: unknown) => void,
   ) {}
@@ -56,15 +56,15 @@ class Waiter<Events extends object> {
  * Decides who may send. Slots are given first come, first served; nobody passes a waiter. Granted slots count as
  * taken: queued + granted never exceeds the queue's capacity.
  */
-export class Gate<Events extends object = EventMap> implements PermitIssuer<Events> {
-  readonly #guarded: Guarded<Events>
+export class Gate<Events extends object = EventMap, Block = string> implements PermitIssuer<Events> {
+  readonly #guarded: Guarded<Events, Block>
   readonly #limits: GateLimits
   readonly #clock: Clock
   #closed: CloseReason | null = null
   #granted = 0
   #waiting = 0
-  #firstWaiter: Waiter<Events> | null = null
-  #lastWaiter: Waiter<Events> | null = null
+  #firstWaiter: Waiter<Events, Block> | null = null
+  #lastWaiter: Waiter<Events, Block> | null = null
   /** The last permit, not in the list yet: most are used before the next is granted, and never need to be. */
   #newest: Permit<Events> | null = null
   #firstPermit: Permit<Events> | null = null
@@ -73,7 +73,7 @@ export class Gate<Events extends object = EventMap> implements PermitIssuer<Even
   #leaseTurn = 0
   #isServing = false
 
-  constructor(guarded: Guarded<Events>, limits: GateLimits, clock: Clock) {
+  constructor(guarded: Guarded<Events, Block>, limits: GateLimits, clock: Clock) {
     this.#guarded = guarded
     this.#limits = limits
     this.#clock = clock
@@ -130,7 +130,7 @@ export class Gate<Events extends object = EventMap> implements PermitIssuer<Even
   }
 
   /** Takes an encoded block if there is a free slot that nobody waits for. */
-  tryAccept(block: string): SendOutcome {
+  tryAccept(block: Block): SendOutcome {
     if (this.#closed !== null) return 'closed'
     if (!this.#hasFreeSlot()) return 'dropped'
     this.#guarded.accept(block)
@@ -153,7 +153,7 @@ export class Gate<Events extends object = EventMap> implements PermitIssuer<Even
     }
   }
 
-  #serveOne(waiter: Waiter<Events>): void {
+  #serveOne(waiter: Waiter<Events, Block>): void {
     if (waiter.block === null) {
       waiter.resolve(this.#grant())
       return
@@ -270,7 +270,7 @@ export class Gate<Events extends object = EventMap> implements PermitIssuer<Even
     permit.following = null
   }
 
-  #wait(block: string | null, signal: AbortSignal | undefined): Promise<SendPermit<Events> | SendOutcome> {
+  #wait(block: Block | null, signal: AbortSignal | undefined): Promise<SendPermit<Events> | SendOutcome> {
     if (this.#closed !== null) return rejectedAsClosed(this.#closed)
     if (this.#waiting >= this.#limits.maxWaiters) {
       return Promise.reject(
@@ -280,9 +280,9 @@ export class Gate<Events extends object = EventMap> implements PermitIssuer<Even
         ),
       )
     }
-    let waiting: Waiter<Events> | undefined
+    let waiting: Waiter<Events, Block> | undefined
     const outcome = new Promise<SendPermit<Events> | SendOutcome>((resolve, reject) => {
-      const waiter = new Waiter<Events>(block, resolve, reject)
+      const waiter = new Waiter<Events, Block>(block, resolve, reject)
       waiter.previous = this.#lastWaiter
       if (this.#lastWaiter === null) this.#firstWaiter = waiter
       else this.#lastWaiter.following = waiter
@@ -300,7 +300,7 @@ export class Gate<Events extends object = EventMap> implements PermitIssuer<Even
     return outcome
   }
 
-  #removeWaiter(waiter: Waiter<Events>): void {
+  #removeWaiter(waiter: Waiter<Events, Block>): void {
     if (waiter.previous === null) this.#firstWaiter = waiter.following
     else waiter.previous.following = waiter.following
     if (waiter.following === null) this.#lastWaiter = waiter.previous

@@ -18,7 +18,7 @@ export interface RequestOptions {
 export function closedError(reason: CloseReason): SSEError {
   return new SSEError(
     'ERR_SSE_CLOSED',
-    `The connection is closed (${reason}); stop producing for it. Its signal and its closed promise tell when.`,
+    `The stream is closed (${reason}); stop producing for it. Its signal tells when.`,
     { reason },
   )
 }

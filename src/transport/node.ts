@@ -28,14 +28,19 @@ export function createSSEHandler<Events extends object = EventMap>(
   res: ServerResponse,
   options?: SSEHandlerOptions<Events>,
 ): SSEHandler<Events> {
-  if (res.headersSent) {
+  if (res.headersSent || answered.has(res)) {
     throw new SSEError(
       'ERR_SSE_HEADERS_SENT',
       'The response has started already, so it cannot become an event stream; call createSSEHandler before anything is written.',
     )
   }
-  return new SSEHandler<Events>(new NodeTransport(req, res), requestOf(req), options)
+  const handler = new SSEHandler<Events>(new NodeTransport(req, res), requestOf(req), options)
+  answered.add(res)
+  return handler
 }
+
+/** Responses whose head may not have left yet, though they are streams. */
+const answered = new WeakSet<ServerResponse>()
 
 function requestOf(req: IncomingMessage): StreamRequest {
   return {
@@ -54,6 +59,8 @@ class NodeTransport implements Transport {
   readonly #res: ServerResponse
   #sink: TransportSink | null = null
   #isWaiting = false
+  /** The head of the stream, until the first write sends it. */
+  #head: Readonly<Record<string, string>> | null = null
   /** Whether a first write, which takes the head along, has gone through the response. */
   #isHeadOut = false
 
@@ -84,15 +91,13 @@ class NodeTransport implements Transport {
 
   open(answer: StreamAnswer): void {
     const res = this.#res
-    for (const name of HEADERS_TO_REMOVE) res.removeHeader(name)
     // An unread body would let server.requestTimeout end the stream.
     if (!this.#req.readableEnded && this.#req.readableFlowing === null) this.#req.resume()
     if (answer.stream) {
-      res.writeHead(200, answer.headers)
-      // Node reads no more pipelined requests when enough output waits for its turn: let the head count.
-      if (res.socket === null) res.flushHeaders()
+      this.#head = answer.headers
       return
     }
+    for (const name of HEADERS_TO_REMOVE) res.removeHeader(name)
     res.writeHead(answer.status, answer.headers)
     res.end(answer.body)
   }
@@ -103,7 +108,10 @@ class NodeTransport implements Transport {
     if (res.writableEnded) {
       // Somebody else has ended the response: nothing can follow.
       this.#onClose()
-    } else if (res.write !== ServerResponse.prototype.write) {
+      return false
+    }
+    if (this.#head !== null) this.#writeHead(this.#head)
+    if (res.write !== ServerResponse.prototype.write) {
       // A middleware has replaced it, and may pass neither a callback nor the result on.
       this.#isWaiting = res.write(chunk.bytes) === false || res.writableNeedDrain
       if (this.#isWaiting) res.once('drain', this.#onTaken)
@@ -116,6 +124,12 @@ class NodeTransport implements Transport {
       res.write(chunk.bytes, this.#onTaken)
     }
     return !this.#isWaiting
+  }
+
+  #writeHead(headers: Readonly<Record<string, string>>): void {
+    this.#head = null
+    for (const name of HEADERS_TO_REMOVE) this.#res.removeHeader(name)
+    this.#res.writeHead(200, headers)
   }
 
   end(): void {

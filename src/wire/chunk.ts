@@ -1,15 +1,16 @@
 import { type Frame, frameSize } from './frame.js'
 
-const CR = 0x0d
-const LF = 0x0a
+/** The end of a chunk of HTTP/1.1. */
+const END = '\r\n'
 
-/** Frames that leave in one write. Encoded once, in the form the transport asks for. */
+/** Frames that leave in one write. Encoded once, whatever the number of connections and transports that write it. */
 export class Chunk {
   readonly byteLength: number
-  /** Runs of short frames are one string. */
-  readonly #parts: Frame[]
+  /** Runs of short frames are one string. Null once encoded. */
+  #parts: Frame[] | null
+  #http1: Buffer | null = null
+  /** A view of the same memory. */
   #bytes: Uint8Array | null = null
-  #http1: Uint8Array | null = null
 
   constructor(frames: readonly Frame[]) {
     this.#parts = joinedStrings(frames)
@@ -20,37 +21,31 @@ export class Chunk {
 
   /** The frames in UTF-8. */
   get bytes(): Uint8Array {
-    if (this.#bytes === null) {
-      this.#bytes = Buffer.allocUnsafe(this.byteLength)
-      this.#copyTo(this.#bytes as Buffer, 0)
-    }
+    const { http1 } = this
+    const end = http1.length - END.length
+    this.#bytes ??= http1.subarray(end - this.byteLength, end)
     return this.#bytes
   }
 
   /** The frames in UTF-8, framed as a chunk of HTTP/1.1 (RFC 9112, section 7.1). */
-  get http1(): Uint8Array {
+  get http1(): Buffer {
     if (this.#http1 === null) {
       const size = `${this.byteLength.toString(16)}\r\n`
-      const framed = Buffer.allocUnsafe(size.length + this.byteLength + 2)
-      framed.write(size, 'latin1')
-      this.#copyTo(framed, size.length)
-      framed[framed.length - 2] = CR
-      framed[framed.length - 1] = LF
+      const framed = Buffer.allocUnsafe(size.length + this.byteLength + END.length)
+      let at = framed.write(size, 'latin1')
+      for (const part of this.#parts ?? []) {
+        if (typeof part === 'string') {
+          at += framed.write(part, at)
+        } else {
+          framed.set(part, at)
+          at += part.length
+        }
+      }
+      framed.write(END, at, 'latin1')
       this.#http1 = framed
+      this.#parts = null
     }
     return this.#http1
-  }
-
-  #copyTo(target: Buffer, start: number): void {
-    let at = start
-    for (const part of this.#parts) {
-      if (typeof part === 'string') {
-        at += target.write(part, at)
-      } else {
-        target.set(part, at)
-        at += part.length
-      }
-    }
   }
 }
 

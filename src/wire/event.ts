@@ -10,6 +10,11 @@ export interface EventFields {
   id?: string | undefined
   /** Milliseconds the client waits before it reconnects, from now on. A whole number of 0 or more. */
   retry?: number | undefined
+  /**
+   * What readers of a channel select by, besides the name; it is not sent. A string that is not empty. Only for events
+   * of a channel: with another it is an error.
+   */
+  topic?: string | undefined
 }
 
 /** One event of an {@link EventMap}, before it is encoded. */

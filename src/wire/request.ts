@@ -32,6 +32,14 @@ const NOT_ACCEPTABLE = JSON.stringify({
   detail: 'This resource is an event stream; the Accept header must allow text/event-stream.',
 })
 
+/** What a client gets that has all there will ever be. */
+export const NO_CONTENT: StreamAnswer = {
+  stream: false,
+  status: 204,
+  headers: { 'Cache-Control': 'no-store' },
+  body: '',
+}
+
 /** Decides what a request gets. Any method but HEAD may stream: MCP and LLM clients POST. */
 export function answerTo(request: StreamRequest): StreamAnswer {
   if (request.method === 'HEAD') return { stream: false, status: 200, headers: STREAM_HEADERS, body: '' }

@@ -9,6 +9,7 @@ import {
   type Phase,
   type SSEHandler,
   type SSEHandlerOptions,
+  type SSEHandlerStats,
 } from 'sluice'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { connect, type TestClient } from '../support/client.js'
@@ -607,6 +608,29 @@ describe('sendError()', () => {
     expect(transport.text).toBe('retry: 2000\n\n')
   })
 
+  it.each(['close', 'abort'] as const)(
+    'after %s() in the same listener sends nothing, and its error is not told',
+    async (way) => {
+      const { sse, transport } = connectFake({ firstEvent: false })
+      const failed: Promise<ClosedInfo>[] = []
+      sse.on('blocked', () => {
+        if (way === 'close') void sse.close({ reason: 'completed' })
+        else sse.abort('completed')
+        failed.push(sse.sendError(secret))
+      })
+      await until(() => {
+        if (failed.length > 0) transport.take()
+        transport.finish()
+        return sse.phase === 'closed'
+      })
+      expect(failed).toHaveLength(1)
+      const closed = await sse.closed
+      expect([closed.reason, closed.error]).toEqual(['completed', undefined])
+      await expect(failed[0]).resolves.toBe(closed)
+      expect(transport.text).toBe('retry: 2000\n\n')
+    },
+  )
+
   it('is the error that closed tells, though another follows while the stream ends', async () => {
     for (const following of [new Error('read ECONNRESET'), undefined]) {
       const { sse, transport } = connectFake()
@@ -792,6 +816,50 @@ describe('the end', () => {
     expect(sse.signal.reason).toMatchObject({ code: 'ERR_SSE_CLOSED', reason: 'unauthorized' })
   })
 
+  it.each(Object.keys(ways) as (keyof typeof ways)[])(
+    'that %s() asks for in a listener has begun: a comment or a delay right after it is too late',
+    async (way) => {
+      const { sse, transport } = connectFake({ firstEvent: false })
+      const outcomes: string[] = []
+      sse.on('blocked', () => {
+        ways[way](sse)
+        outcomes.push(sse.comment('late'), sse.retry(1))
+      })
+      await until(() => {
+        if (outcomes.length > 0) transport.take()
+        transport.finish()
+        return sse.phase === 'closed'
+      })
+      expect(outcomes).toEqual(['closed', 'closed'])
+      expect(transport.text).not.toMatch(/late|retry: 1$/m)
+    },
+  )
+
+  it.each(['refused', 'lost', 'open fails'] as const)(
+    'before the caller has the handler is told by closed all the same, once, and no listener is left (%s)',
+    async (how) => {
+      const { sse, clock } = connectFake(
+        {},
+        {
+          request: { method: how === 'refused' ? 'HEAD' : 'GET' },
+          transport(fake) {
+            fake.isLostAtAttach = how === 'lost'
+            if (how === 'open fails') fake.throwing.set('open', new Error('no such socket'))
+          },
+        },
+      )
+      const told: ClosedInfo[] = []
+      sse.on('closed', (info) => told.push(info))
+      sse.on('phase', () => {})
+      expect([sse.phase, told]).toEqual(['closed', []])
+      await turns()
+      expect(told).toEqual([await sse.closed])
+      const reasons = { refused: 'refused', lost: 'client-closed', 'open fails': 'transport-error' }
+      expect(told[0]?.reason).toBe(reasons[how])
+      expect([sse.eventNames(), clock.pending]).toEqual([[], 0])
+    },
+  )
+
   it('goes through its phases in order, and closed comes last', async () => {
     const { sse, client } = await open()
     const told: (Phase | string)[] = []
@@ -924,6 +992,61 @@ describe('a listener that throws', () => {
   })
 })
 
+describe('what a listener throws that has no text', () => {
+  const refuse = () => {
+    throw new Error('no text')
+  }
+  const values: [string, unknown][] = [
+    ['an object without a prototype', Object.create(null)],
+    ['an object that refuses', { toString: refuse }],
+  ]
+
+  it.each(values)('is a process warning too, and disturbs nothing: %s', async (_, thrown) => {
+    const warnings = listenToWarnings()
+    const { sse, transport } = connectFake({ firstEvent: false, maxEvents: 1 })
+    const names = ['dropped', 'blocked', 'unblocked', 'phase', 'closed'] as const
+    for (const name of names) {
+      sse.on(name, () => {
+        throw thrown
+      })
+    }
+    expect([sse.trySend({ data: 'a' }), sse.trySend({ data: 'b' })]).toEqual(['queued', 'dropped'])
+    await turns()
+    transport.take()
+    await turns()
+    const closing = sse.close()
+    await until(() => {
+      transport.take()
+      transport.finish()
+      return sse.phase === 'closed'
+    })
+    await expect(closing).resolves.toMatchObject({ reason: 'server-closed', eventsSent: 1, eventsUnsent: 0 })
+    await turns()
+    const told = new Set(warnings.map(({ detail }) => detail))
+    expect(told).toEqual(new Set(names.map((name) => `during listener of '${name}'`)))
+    expect(warnings.every(({ message }) => /cannot be shown/.test(message))).toBe(true)
+  })
+
+  it.each(values)(
+    'to a listener of error becomes a warning, and so does what it was told: %s',
+    async (_, thrown) => {
+      const warnings = listenToWarnings()
+      const { sse } = connectFake({ firstEvent: false, maxEvents: 1 })
+      for (const name of ['dropped', 'error'] as const) {
+        sse.on(name, () => {
+          throw thrown
+        })
+      }
+      expect([sse.trySend({ data: 'a' }), sse.trySend({ data: 'b' })]).toEqual(['queued', 'dropped'])
+      await until(() => warnings.length === 2)
+      expect(warnings.map(({ detail }) => detail)).toEqual([
+        "in a listener of 'error'",
+        "during listener of 'dropped'",
+      ])
+    },
+  )
+})
+
 describe('stats()', () => {
   it('count as sent what the transport was handed, and no more', async () => {
     const { sse, transport } = connectFake({ firstEvent: false, maxEvents: 2 })
@@ -990,6 +1113,40 @@ describe('stats()', () => {
     clock.advance(1000)
     expect(sse.stats()).toMatchObject({ phase: 'closed', durationMs: 40, dropped: 3, permits: 0 })
   })
+
+  it.each([false, true])(
+    'stay after the close what they were at its end (with a log: %s)',
+    async (withLog) => {
+      const log = createMemoryLog({ epoch: 'e' })
+      const { sse, transport, clock } = connectFake({ firstEvent: false, ...(withLog && { log }) })
+      expect(sse.trySend({ data: 'a' })).toBe('queued')
+      await turns()
+      clock.advance(40)
+      expect([sse.trySend({ data: 'b' }), sse.trySend({ data: 'c' })]).toEqual(['queued', 'queued'])
+      const toldAtClosed: SSEHandlerStats[] = []
+      sse.on('closed', () => toldAtClosed.push(sse.stats()))
+      const before = sse.stats()
+      expect(before).toMatchObject({
+        phase: 'blocked',
+        durationMs: 40,
+        eventsSent: 1,
+        bytesSent: Buffer.byteLength(transport.text),
+        unsentEvents: 2,
+        queuedEvents: 2,
+        lastId: withLog ? 'e-1' : null,
+      })
+      expect(before.queuedBytes).toBeGreaterThan(0)
+      sse.abort()
+      const after = sse.stats()
+      expect(after).toEqual({ ...before, phase: 'closed' })
+      clock.advance(1000)
+      log.append('data: later\n\n')
+      expect([sse.trySend({ data: 'late' }), sse.comment('late')]).toEqual(['closed', 'closed'])
+      await turns()
+      expect(sse.stats()).toEqual(after)
+      expect(toldAtClosed).toEqual([after])
+    },
+  )
 
   it('tell what was replayed, what is missing, and how far the client has got', async () => {
     const log = createMemoryLog({ epoch: 'e', maxEvents: 3 })
@@ -1096,6 +1253,34 @@ describe('options', () => {
         message: expect.stringMatching(message),
       }),
     ])
+  })
+
+  it('that are undefined are as good as left out', async () => {
+    const take = (fake: { takesAtOnce: boolean }) => Object.assign(fake, { takesAtOnce: true })
+    const { sse, transport, clock } = connectFake(
+      {
+        sessionId: undefined,
+        log: undefined,
+        replay: undefined,
+        firstEvent: undefined,
+        retryMs: undefined,
+        heartbeat: { intervalMs: undefined, format: undefined },
+        maxEvents: undefined,
+        maxBytes: undefined,
+        maxEventBytes: undefined,
+        maxWaiters: undefined,
+        leaseMs: undefined,
+        writeStallMs: undefined,
+        drainMs: undefined,
+      },
+      { transport: take },
+    )
+    sse.trySend({ event: undefined, data: undefined, id: undefined, retry: undefined })
+    await turns()
+    clock.advance(15_000)
+    await turns()
+    const connected = `retry: 2000\nevent: connected\ndata: {"sessionId":"${sse.sessionId}"}\n\n`
+    expect(transport.text).toBe(`${connected}data: \n\n: \n\n`)
   })
 
   it('at the ends of their ranges are taken', () => {

@@ -22,7 +22,7 @@ const EVENTS: Record<EventName, LifecycleEvent> = {
   drainTimedOut: { type: 'drainTimedOut' },
   lost: { type: 'lost' },
   evicted: { type: 'evicted', reason: REASON },
-  refused: { type: 'refused' },
+  refused: { type: 'refused', reason: 'refused' },
 }
 
 const enter = (phase: Phase) => `enter ${phase}`
@@ -39,6 +39,7 @@ interface Answer {
 const TO_FLOWING: Answer = { to: 'flowing', does: [enter('flowing')] }
 const TO_DRAINING: Answer = { to: 'draining', does: DRAIN, reason: REASON }
 const TO_CLOSED: Answer = { to: 'closed', does: CLOSE, reason: 'client-closed' }
+const TO_REFUSED: Answer = { to: 'closed', does: CLOSE, reason: 'refused' }
 const TO_RESET: Answer = { to: 'closed', does: RESET, reason: REASON }
 
 /** Every event that a phase answers; each other one changes nothing and does nothing. */
@@ -46,19 +47,28 @@ const TABLE: Record<Phase, Partial<Record<EventName, Answer>>> = {
   opening: {
     opened: TO_FLOWING,
     resumed: { to: 'replaying', does: [enter('replaying')] },
-    refused: { to: 'closed', does: CLOSE, reason: 'refused' },
+    refused: TO_REFUSED,
     closeRequested: TO_DRAINING,
     lost: TO_CLOSED,
     evicted: TO_RESET,
   },
-  replaying: { caughtUp: TO_FLOWING, closeRequested: TO_DRAINING, lost: TO_CLOSED, evicted: TO_RESET },
+  replaying: {
+    caughtUp: TO_FLOWING,
+    refused: TO_REFUSED,
+    closeRequested: TO_DRAINING,
+    lost: TO_CLOSED,
+    evicted: TO_RESET,
+  },
   flowing: {
+    resumed: { to: 'replaying', does: [enter('replaying')] },
+    refused: TO_REFUSED,
     blocked: { to: 'blocked', does: ['tellBlocked', enter('blocked')] },
     closeRequested: TO_DRAINING,
     lost: TO_CLOSED,
     evicted: TO_RESET,
   },
   blocked: {
+    refused: TO_REFUSED,
     unblocked: { to: 'flowing', does: ['tellUnblocked', enter('flowing')] },
     closeRequested: TO_DRAINING,
     lost: TO_CLOSED,
@@ -148,8 +158,8 @@ describe('the connection machine', () => {
           const [next, actions] = transition(connectionMachine, snapshot, event)
           if (from !== 'closed' && first === null) {
             if (event.type === 'lost') first = 'client-closed'
-            if (event.type === 'refused' && from === 'opening') first = 'refused'
-            if ('reason' in event) first = event.reason
+            const isTooLate = event.type === 'refused' && from === 'draining'
+            if ('reason' in event && !isTooLate) first = event.reason
           }
           closings += named(actions).filter((name) => name === 'cleanUp').length
           snapshot = next

@@ -197,7 +197,9 @@ describe('what a client gets first', () => {
     const { outbox } = makeOutbox({ log: logFrom(5, 10), firstEvent: { data: 'x', id: 'mine' } })
     const error = refusalOf(() => outbox.open('abc', lastEventId, 0))
     expect(error.code).toBe('ERR_SSE_INVALID_EVENT')
-    expect(error.message).toMatch(/^The event has an id, but the connection has a log, .*; leave the id out/)
+    expect(error.message).toMatch(
+      /^The event has an id, but the ids are given by the log .*; leave the id out/,
+    )
   })
 })
 
@@ -323,6 +325,7 @@ describe('an event', () => {
       },
       read: (from, maxBytes, into) => log.read(from, maxBytes, into),
       bytesFrom: (from) => log.bytesFrom(from),
+      labelAt: (sequence) => log.labelAt(sequence),
       onAppend: (listener) => log.onAppend(listener),
     }
     const { outbox } = makeOpenOutbox({ log: failing })

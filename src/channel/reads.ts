@@ -1,0 +1,122 @@
+import type { EventLog } from '../buffer/event-log.js'
+import type { SharedRead, SharedReads } from '../handler/log-reader.js'
+import { Chunk } from '../wire/chunk.js'
+import type { Frame } from '../wire/frame.js'
+import type { Selection } from './selection.js'
+
+/** Readers that catch up stop at multiples of this, so that they come to share what they read, wherever they began. */
+const BLOCK_EVENTS = 512
+/** The most reads kept: 4 MiB or so. The oldest goes first. */
+const MAX_KEPT = 64
+
+interface KeptRead extends SharedRead {
+  /** The end of the log that it reached; null when it ends before that, and so says the same for ever. */
+  readonly end: number | null
+}
+
+/** Reads a log for the connections that get the same of it: joined once for those at the same place. */
+export class Reads implements SharedReads {
+  readonly #log: EventLog
+  readonly #selection: Selection | null
+  readonly #isShared: boolean
+  readonly #kept = new Map<number, KeptRead>()
+
+  constructor(log: EventLog, selection: Selection | null) {
+    this.#log = log
+    this.#selection = selection
+    this.#isShared = selection === null || selection.key !== null
+  }
+
+  /** Names the selection; null for one of a single reader, and for none. */
+  get key(): string | null {
+    return this.#selection?.key ?? null
+  }
+
+  read(from: number, maxBytes: number): SharedRead {
+    const kept = this.#kept.get(from)
+    if (kept !== undefined && (kept.end === null || kept.end === this.#log.next)) return kept
+    const read = this.#readLog(from, maxBytes)
+    if (!this.#isShared) return read
+    this.#kept.delete(from)
+    if (this.#kept.size >= MAX_KEPT) this.#kept.delete(this.#kept.keys().next().value as number)
+    this.#kept.set(from, read)
+    return read
+  }
+
+  /** Frees what is kept: nobody is behind. */
+  forget(): void {
+    this.#kept.clear()
+  }
+
+  #readLog(from: number, maxBytes: number): KeptRead {
+    const end = this.#log.next
+    const frames: Frame[] = []
+    let next = this.#log.read(from, maxBytes, frames)
+    const block = (Math.floor(from / BLOCK_EVENTS) + 1) * BLOCK_EVENTS
+    if (end - from > BLOCK_EVENTS && next > block) {
+      frames.length = block - from
+      next = block
+    }
+    const told = this.#selection === null ? next : select(this.#selection, this.#log, from, frames)
+    return {
+      chunk: frames.length === 0 ? null : new Chunk(frames),
+      events: frames.length,
+      told,
+      next,
+      end: next === end ? end : null,
+    }
+  }
+}
+
+/** Leaves the frames that are selected. Returns the sequence behind the last of them. */
+function select(selection: Selection, log: EventLog, from: number, frames: Frame[]): number {
+  let selected = 0
+  let told = from
+  frames.forEach((frame, index) => {
+    if (!selection.selects(log, from + index, frame)) return
+    frames[selected] = frame
+    selected += 1
+    told = from + index + 1
+  })
+  frames.length = selected
+  return told
+}
+
+/** The reads of a channel: one for those that select nothing, and one for each selection that somebody has. */
+export class ReadsBySelection {
+  readonly #log: EventLog
+  readonly #ofAll: Reads
+  readonly #ofSome = new Map<string, { reads: Reads; readers: number }>()
+
+  constructor(log: EventLog) {
+    this.#log = log
+    this.#ofAll = new Reads(log, null)
+  }
+
+  /** The reads for one more reader. */
+  for(selection: Selection | null): Reads {
+    if (selection === null) return this.#ofAll
+    if (selection.key === null) return new Reads(this.#log, selection)
+    let shared = this.#ofSome.get(selection.key)
+    if (shared === undefined) {
+      shared = { reads: new Reads(this.#log, selection), readers: 0 }
+      this.#ofSome.set(selection.key, shared)
+    }
+    shared.readers += 1
+    return shared.reads
+  }
+
+  /** One reader less. */
+  letGo({ key }: Reads): void {
+    const shared = key === null ? undefined : this.#ofSome.get(key)
+    if (key === null || shared === undefined) return
+    shared.readers -= 1
+    if (shared.readers === 0) this.#ofSome.delete(key)
+  }
+
+  /** Frees what is kept for sharing. */
+  forget(): void {
+    this.#ofAll.forget()
+    for (const { reads } of this.#ofSome.values()) reads.forget()
+  }
+}

@@ -1,0 +1,172 @@
+import { locate } from '../buffer/event-log.js'
+import type { Timer } from '../clock.js'
+import { SSEError, shown } from '../errors.js'
+import type { Followable, Follower } from '../handler/follow.js'
+import type { Gap } from '../handler/gap.js'
+import { LogReader, type LogReaderOwner } from '../handler/log-reader.js'
+import type { EventMap } from '../wire/event.js'
+import type { ResolvedChannelOptions } from './options.js'
+import type { Reads } from './reads.js'
+import { assertSnapshot, type Snapshot, type SnapshotHook } from './snapshot.js'
+
+/** What a subscription tells its channel. None of these throws. */
+export interface SubscriptionOwner {
+  readonly isEnded: boolean
+  /** The reader has moved on. */
+  advanced(subscription: Subscription): void
+  gapTold(): void
+  left(subscription: Subscription): void
+}
+
+export interface Hooks {
+  onSubscribe: SnapshotHook<EventMap> | undefined
+  onGap: SnapshotHook<EventMap> | undefined
+}
+
+/** One connection that follows a channel. */
+export class Subscription implements Follower, LogReaderOwner {
+  /** Its place in the list of its channel. */
+  index = -1
+  /** Whether it is behind by too much, and that was told. */
+  isSlow = false
+  readonly connection: Followable
+  readonly reader: LogReader
+  readonly reads: Reads
+  readonly #owner: SubscriptionOwner
+  readonly #options: ResolvedChannelOptions
+  readonly #hooks: Hooks
+  #isOver = false
+  #timer: Timer | null = null
+
+  /** @param position Where the client stands; null when it has no position. */
+  constructor(
+    connection: Followable,
+    position: string | null,
+    reads: Reads,
+    options: ResolvedChannelOptions,
+    hooks: Hooks,
+    owner: SubscriptionOwner,
+  ) {
+    this.connection = connection
+    this.reads = reads
+    this.#options = options
+    this.#hooks = hooks
+    this.#owner = owner
+    const { log, replayStart } = options
+    const afterGap = hooks.onGap === undefined ? options.afterGap : 'snapshot'
+    this.reader = new LogReader(log, position, { replayStart, afterGap }, this, reads)
+    if (position === null && hooks.onSubscribe !== undefined) this.reader.hold()
+  }
+
+  /** Begins to read. Throws ERR_SSE_INVALID_EVENT for a first event with an id of its own. */
+  start(): void {
+    this.connection.follow(this.reader, this)
+    if (this.reader.isWaiting && this.#hooks.onSubscribe !== undefined) {
+      this.#takeSnapshot(this.#hooks.onSubscribe, null)
+    }
+    this.completeIfDone()
+  }
+
+  /** Ends the stream if its client has all there will ever be. */
+  completeIfDone(): void {
+    if (!this.#owner.isEnded || !this.reader.isCaughtUp || this.#isOver) return
+    if (this.connection.answerNoContent()) return
+    // Else a client that some events were not for would come back for ever, to ask for them.
+    if (this.reader.tellEnd()) this.connection.wake()
+    else this.connection.tell({ type: 'closeRequested', reason: 'completed' })
+  }
+
+  /** Follows no more. */
+  stop(): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    this.#clearTimer()
+    this.connection.unfollow()
+  }
+
+  advanced(): void {
+    if (this.#isOver) return
+    this.completeIfDone()
+    this.#owner.advanced(this)
+  }
+
+  /** Called in the middle of a take. */
+  gapMet(gap: Gap): void {
+    this.connection.gapMet(gap)
+  }
+
+  toldGap(gap: Gap): void {
+    this.#owner.gapTold()
+    if (gap.continues === 'snapshot' && this.#hooks.onGap !== undefined)
+      this.#takeSnapshot(this.#hooks.onGap, gap)
+  }
+
+  closed(): void {
+    this.#isOver = true
+    this.#clearTimer()
+    this.#owner.left(this)
+  }
+
+  /** Asks for the state. What is published meanwhile waits in the log. */
+  #takeSnapshot(hook: SnapshotHook<EventMap>, gap: Gap | null): void {
+    this.reader.hold()
+    try {
+      const { signal } = this.connection
+      const answer = hook({ id: this.reader.positionId, gap, signal })
+      if (!('then' in answer)) {
+        this.#send(answer)
+        return
+      }
+      const { clock, snapshotTimeoutMs } = this.#options
+      this.#timer = clock.setTimeout(
+        () => this.#fail(new Error('The snapshot took too long.')),
+        snapshotTimeoutMs,
+      )
+      answer.then(
+        (snapshot) => this.#arrived(snapshot),
+        (error) => this.#fail(error),
+      )
+    } catch (error) {
+      this.#fail(error)
+    }
+  }
+
+  #arrived(snapshot: Snapshot<EventMap>): void {
+    try {
+      this.#send(snapshot)
+    } catch (error) {
+      this.#fail(error)
+    }
+  }
+
+  #send(snapshot: Snapshot<EventMap>): void {
+    this.#clearTimer()
+    if (this.#isOver || this.connection.isClosing) return
+    assertSnapshot(snapshot)
+    const next = snapshot.id === undefined ? undefined : this.#sequenceBehind(snapshot.id)
+    this.reader.resumeWith(this.connection.encodeSnapshot(snapshot.events), next)
+    this.connection.wake()
+  }
+
+  #sequenceBehind(id: string): number {
+    const position = locate(this.#options.log, id)
+    if (position.known) return position.next
+    throw new SSEError(
+      'ERR_SSE_INVALID_EVENT',
+      `The snapshot is of the position ${shown(id)}, which is not in the channel's log (${position.cause}); expected the id of the last event that it includes.`,
+    )
+  }
+
+  /** A client without the state is no good: it gets an error, comes back and tries again. */
+  #fail(error: unknown): void {
+    this.#clearTimer()
+    if (this.#isOver || this.connection.isClosing) return
+    this.connection.report(error, 'a snapshot')
+    this.connection.endWithError(error)
+  }
+
+  #clearTimer(): void {
+    if (this.#timer !== null) this.#options.clock.clearTimeout(this.#timer)
+    this.#timer = null
+  }
+}
