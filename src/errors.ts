@@ -11,6 +11,7 @@ export type SSEErrorCode =
   | 'ERR_SSE_PERMIT_EXPIRED'
   | 'ERR_SSE_PERMIT_SPENT'
   | 'ERR_SSE_POOL_FULL'
+  | 'ERR_SSE_TOO_MANY_CHANNELS'
   | 'ERR_SSE_TOO_MANY_WAITERS'
 
 /** What an {@link SSEError} carries besides its code and message. */

@@ -8,6 +8,12 @@ export {
   type SubscribeOptions,
   type Subscriber,
 } from './channel/channel.js'
+export {
+  Channels,
+  type ChannelsOptions,
+  type ChannelsStats,
+  createChannels,
+} from './channel/channels.js'
 export type { ChannelOptions, MaxLagOptions } from './channel/options.js'
 export type { ChannelEvent, SelectOptions } from './channel/selection.js'
 export type { Snapshot, SnapshotHook, SnapshotRequest } from './channel/snapshot.js'

@@ -47,7 +47,8 @@ interface Entry {
   at: number
 }
 
-class MemoryLog implements EventLog {
+/** A memory log, which may share a budget of bytes with others. */
+export class MemoryLog implements EventLog {
   readonly epoch: string
   readonly #clock: Clock
   readonly #maxBytes: number
@@ -58,7 +59,11 @@ class MemoryLog implements EventLog {
   #bytesAppended = 0
   #bytesHeld = 0
 
-  constructor(options: MemoryLogOptions) {
+  /** Told of bytes that the log holds more, or less; may evict. Null when the log pays for itself. */
+  #onBytes: ((log: MemoryLog, bytes: number) => void) | null
+
+  constructor(options: MemoryLogOptions, onBytes: ((log: MemoryLog, bytes: number) => void) | null = null) {
+    this.#onBytes = onBytes
     const infinity = true
     this.#entries = new Ring(wholeNumber('maxEvents', options.maxEvents, 1000, { min: 1 }))
     this.#maxBytes = wholeNumber('maxBytes', options.maxBytes, DEFAULT_MAX_BYTES, { min: 1, infinity })
@@ -82,7 +87,7 @@ class MemoryLog implements EventLog {
     const bytes = frameSize(frame)
     this.#evictByAge()
     while (this.#entries.length === this.#entries.capacity || this.#bytesHeld + bytes > this.#maxBytes) {
-      if (!this.#evictOldest()) break
+      if (!this.evictOldest()) break
     }
     if (bytes <= this.#maxBytes) {
       const at = this.#maxAgeMs === Number.POSITIVE_INFINITY ? 0 : this.#clock.now()
@@ -91,6 +96,7 @@ class MemoryLog implements EventLog {
     }
     this.#bytesAppended += bytes
     this.#next = sequence + 1
+    if (bytes <= this.#maxBytes) this.#onBytes?.(this, bytes)
     for (const listener of this.#listeners) listener()
     return sequence
   }
@@ -127,16 +133,24 @@ class MemoryLog implements EventLog {
     if (this.#maxAgeMs === Number.POSITIVE_INFINITY || this.#entries.length === 0) return
     const keptSince = this.#clock.now() - this.#maxAgeMs
     for (let oldest = this.#entries.at(0); oldest !== undefined && oldest.at <= keptSince; ) {
-      this.#evictOldest()
+      this.evictOldest()
       oldest = this.#entries.at(0)
     }
   }
 
-  #evictOldest(): boolean {
+  /** Gives the oldest event up. False when there is none. */
+  evictOldest(): boolean {
     const entry = this.#entries.shift()
     if (entry === undefined) return false
     this.#bytesHeld -= entry.bytes
+    this.#onBytes?.(this, -entry.bytes)
     return true
+  }
+
+  /** Tells of no more bytes. Returns how many it holds. */
+  leaveBudget(): number {
+    this.#onBytes = null
+    return this.#bytesHeld
   }
 }
 

@@ -138,6 +138,16 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
     )
   }
 
+  /** Connections that follow the channel. */
+  get readers(): number {
+    return this.#audience.size
+  }
+
+  /** Events appended through this channel. */
+  get published(): number {
+    return this.#published
+  }
+
   /** Aborts when the channel has ended; its reason is an SSEError with ERR_SSE_CLOSED. */
   get signal(): AbortSignal {
     if (this.#controller === null) {
@@ -273,9 +283,9 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
   stats(): ChannelStats {
     const { log } = this.#options
     const { oldest, next } = log
-    const { size, maxLagEvents, slow, gaps, closedSlow, isEnded } = this.#audience
+    const { maxLagEvents, slow, gaps, closedSlow, isEnded } = this.#audience
     return {
-      readers: size,
+      readers: this.readers,
       published: this.#published,
       lastId: this.lastId,
       heldEvents: next - oldest,
