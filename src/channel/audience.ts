@@ -85,7 +85,7 @@ export class Audience implements Flushable, SubscriptionOwner {
   /** Ends the streams of those who have all, now and from now on. */
   end(): void {
     this.isEnded = true
-    this.#clearWaitTimer()
+    this.setAwaited(false)
     for (const subscription of [...this.#readers]) subscription.completeIfDone()
   }
 
@@ -156,18 +156,22 @@ export class Audience implements Flushable, SubscriptionOwner {
   /** Whether one more event, beside the `reserved` ones, leaves every reader within the limit. */
   isWithinLimit(reserved: number): boolean {
     if (this.#options.slowConsumer !== 'wait' || this.#readers.length === 0) return true
-    if (this.#isNear(reserved)) return true
-    if (this.#haveMoved) {
+    if (!this.#isNear(reserved) && this.#haveMoved) {
       this.#haveMoved = false
-      this.#slowest = this.#readers.reduce(
-        (slowest, { reader }) => Math.min(slowest, reader.cursor),
-        Infinity,
-      )
+      this.#slowest = this.#readers.reduce((least, { reader }) => Math.min(least, reader.cursor), Infinity)
     }
-    const isNear = this.#isNear(reserved)
-    if (isNear) this.#clearWaitTimer()
-    else this.#startWaitTimer()
-    return isNear
+    return this.#isNear(reserved)
+  }
+
+  /** Says whether publishers wait for readers: those have to move on before `maxWaitMs` is over. */
+  setAwaited(isAwaited: boolean): void {
+    const { clock, maxWaitMs } = this.#options
+    if (isAwaited) {
+      this.#waitTimer ??= clock.setTimeout(() => this.#closeThoseAwaited(), maxWaitMs)
+    } else if (this.#waitTimer !== null) {
+      clock.clearTimeout(this.#waitTimer)
+      this.#waitTimer = null
+    }
   }
 
   advanced(subscription: Subscription): void {
@@ -195,13 +199,16 @@ export class Audience implements Flushable, SubscriptionOwner {
     const { log, slowConsumer } = this.#options
     // One that catches up takes its time, as long as the log has what it missed. One that waits for a snapshot needs none.
     if (reader.isWaiting || (reader.isReplaying && reader.cursor >= log.oldest)) return
-    if (!subscription.isSlow) {
-      subscription.isSlow = true
-      this.slow += 1
-      this.#owner.fellBehind(subscription)
-    }
+    this.#tellSlow(subscription)
     if (slowConsumer === 'gap') reader.giveUp(floor)
     if (slowConsumer === 'close') this.#close(connection)
+  }
+
+  #tellSlow(subscription: Subscription): void {
+    if (subscription.isSlow) return
+    subscription.isSlow = true
+    this.slow += 1
+    this.#owner.fellBehind(subscription)
   }
 
   #close(connection: Subscription['connection']): void {
@@ -226,25 +233,15 @@ export class Audience implements Flushable, SubscriptionOwner {
     })
   }
 
-  #startWaitTimer(): void {
-    const { clock, maxWaitMs } = this.#options
-    this.#waitTimer ??= clock.setTimeout(() => this.#closeThoseWaitedFor(), maxWaitMs)
-  }
-
-  #clearWaitTimer(): void {
-    if (this.#waitTimer !== null) this.#options.clock.clearTimeout(this.#waitTimer)
+  #closeThoseAwaited(): void {
     this.#waitTimer = null
-  }
-
-  #closeThoseWaitedFor(): void {
-    this.#waitTimer = null
-    const floor = this.#lagLimit.floor()
+    const { maxLagEvents, maxLagBytes } = this.#options
     for (const subscription of [...this.#readers]) {
-      if (subscription.reader.cursor > floor) continue
-      this.slow += subscription.isSlow ? 0 : 1
-      subscription.isSlow = true
-      this.#owner.fellBehind(subscription)
+      const { lag, lagBytes } = subscription.reader
+      if (lag < maxLagEvents && lagBytes < maxLagBytes) continue
+      this.#tellSlow(subscription)
       this.#close(subscription.connection)
     }
+    this.#owner.roomMade()
   }
 }

@@ -121,7 +121,7 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
     this.#reads = new ReadsBySelection(options.log)
     this.#audience = new Audience(options, {
       flushed: () => this.#endBurst(),
-      roomMade: () => this.#gate.serve(),
+      roomMade: () => this.#serve(),
       fellBehind: (subscription) => this.#tellSlow(subscription),
       left: (subscription) => this.#letGo(subscription),
       allCaughtUp: () => this.#reads.forget(),
@@ -190,7 +190,10 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
    * @throws SSEError (rejects) ERR_SSE_CLOSED, ERR_SSE_TOO_MANY_WAITERS; or the signal's reason.
    */
   requestSend(options?: RequestOptions): Promise<SendPermit<Events>> {
-    return this.#gate.requestSend(options)
+    this.#forgetWait()
+    const permit = this.#gate.requestSend(options)
+    this.#noteWait()
+    return permit
   }
 
   /** A permit if nobody has to wait for one, else null. Null after `end`, too. Never waits. */
@@ -200,7 +203,7 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
 
   /** Permits, one at a time, until the channel ends: as `demand` of a connection. */
   demand(options?: RequestOptions): AsyncIterableIterator<SendPermit<Events>> {
-    return new Demand<Events>(this.#gate, options)
+    return new Demand<Events>(this, options)
   }
 
   /**
@@ -209,7 +212,10 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
    * @throws SSEError (rejects) as `publish`; ERR_SSE_TOO_MANY_WAITERS; or the signal's reason.
    */
   send(event: EventInput<Events>, options?: RequestOptions): Promise<SendOutcome> {
-    return this.#gate.send(event, options)
+    this.#forgetWait()
+    const outcome = this.#gate.send(event, options)
+    this.#noteWait()
+    return outcome
   }
 
   /**
@@ -331,10 +337,27 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
   #relieve(units: number): void {
     this.#unwrittenEvents += 1
     this.#unwrittenUnits += units
-    if (this.#unwrittenEvents < MAX_BURST_EVENTS && this.#unwrittenUnits < MAX_BURST_UNITS) return
+    if (
+      this.#unwrittenEvents < this.#eventsUnwrittenAtMost &&
+      this.#unwrittenUnits < this.#unitsUnwrittenAtMost
+    )
+      return
     this.#unwrittenEvents = 0
     this.#unwrittenUnits = 0
     this.#audience.relieve()
+  }
+
+  /** What may be published without a reader that keeps up falling out of the log, or behind `maxLag`. */
+  get #eventsUnwrittenAtMost(): number {
+    const { log, maxLagEvents } = this.#options
+    const { oldest, next } = log
+    // A log that has evicted is full, as far as anybody can tell.
+    const held = oldest === 1 ? Number.POSITIVE_INFINITY : next - oldest
+    return Math.min(MAX_BURST_EVENTS, Math.ceil(Math.min(maxLagEvents, held) / 2))
+  }
+
+  get #unitsUnwrittenAtMost(): number {
+    return Math.min(MAX_BURST_UNITS, this.#options.maxLagBytes / 2)
   }
 
   #isBurst(reserved: number): boolean {
@@ -359,7 +382,22 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
     this.#resolveFlushed?.()
     this.#flushed = null
     this.#resolveFlushed = null
+    this.#serve()
+  }
+
+  #serve(): void {
     this.#gate.serve()
+    this.#forgetWait()
+    this.#noteWait()
+  }
+
+  /** Who waited for readers may have given up since. */
+  #forgetWait(): void {
+    if (this.#gate.waiting === 0) this.#audience.setAwaited(false)
+  }
+
+  #noteWait(): void {
+    if (this.#gate.waiting > 0) this.#audience.setAwaited(!this.#audience.isWithinLimit(this.#gate.granted))
   }
 
   #tellSlow({ connection, reader }: Subscription): void {

@@ -1,6 +1,7 @@
 import type { EventLog } from '../buffer/event-log.js'
 import { createMemoryLog } from '../buffer/memory-log.js'
 import { type Clock, systemClock } from '../clock.js'
+import { SSEError } from '../errors.js'
 import { checkedLog, type ReplayOptions, resolveReplay } from '../handler/options.js'
 import { delayMs, knownOptions, oneOf, wholeNumber } from '../options.js'
 import type { EventMap } from '../wire/event.js'
@@ -13,7 +14,7 @@ export interface MaxLagOptions {
   bytes?: number | undefined
   /**
    * Milliseconds the oldest event that a reader has not got may be old, to 1/8. Looked at when something is published.
-   * 1 to 2,147,483,647, or Infinity. Default: Infinity.
+   * Not with `wait`. 1 to 2,147,483,647, or Infinity. Default: Infinity.
    */
   ageMs?: number | undefined
 }
@@ -101,6 +102,12 @@ export function resolveChannelOptions(options: ChannelOptions<object>): Resolved
   const forever = Number.POSITIVE_INFINITY
   const [lagEvents, lagBytes] = slowConsumer === 'wait' ? [256, 1024 * KiB] : [forever, forever]
   const infinity = true
+  if (slowConsumer === 'wait' && maxLag.ageMs !== undefined) {
+    throw new SSEError(
+      'ERR_SSE_INVALID_OPTION',
+      'Option maxLag.ageMs is given with slowConsumer wait, which waits by events and bytes; leave it out, or choose another policy.',
+    )
+  }
   return {
     log: checkedLog(options.log) ?? createMemoryLog({ clock: options.clock }),
     slowConsumer,

@@ -1,5 +1,6 @@
 import { formatEventId } from '../buffer/event-id.js'
 import type { EventLabel, EventLog } from '../buffer/event-log.js'
+import { SSEError } from '../errors.js'
 import { decodeData } from '../wire/decode.js'
 import type { Frame } from '../wire/frame.js'
 import { Patterns } from './patterns.js'
@@ -27,7 +28,7 @@ export interface SelectOptions {
   topics?: string | readonly string[] | undefined
   /**
    * Whether this connection may see a topic. Asked for each event that has one, each time, so that an answer that
-   * changes counts from the next event on. One that throws withholds the event.
+   * changes counts from the next event on. Any answer but `true` withholds the event; so does one that throws.
    */
   authorize?: ((topic: string) => boolean) | undefined
   /** Whether this connection gets an event. Asked for each, replayed ones included. One that throws withholds it. */
@@ -62,13 +63,25 @@ export class Selection {
     if (this.#events?.matches(event) === false) return false
     if (this.#topics !== null && (topic === undefined || !this.#topics.matches(topic))) return false
     try {
-      if (topic !== undefined && this.#authorize?.(topic) === false) return false
-      return this.#filter?.(new LazyEvent(log.epoch, sequence, event, topic, frame)) !== false
+      // Whatever is not true, such as a promise, is no permission.
+      if (topic !== undefined && this.#authorize !== undefined && this.#authorize(topic) !== true)
+        return false
+      if (this.#filter === undefined) return true
+      return checkedAnswer(this.#filter(new LazyEvent(log.epoch, sequence, event, topic, frame)))
     } catch (error) {
       this.#onError(error)
       return false
     }
   }
+}
+
+/** What a filter answers, which cannot be waited for. */
+function checkedAnswer(answer: unknown): boolean {
+  if (answer === null || typeof answer !== 'object' || !('then' in answer)) return Boolean(answer)
+  throw new SSEError(
+    'ERR_SSE_INVALID_OPTION',
+    'The filter returned a promise, which nobody waits for; expected true or false.',
+  )
 }
 
 class LazyEvent implements ChannelEvent {

@@ -105,25 +105,24 @@ export class Connection<Events extends object>
   /** After the close: as it was at its end. */
   stats(): SSEHandlerStats {
     const { gate, outbox, pump } = this
-    return (
-      this.#lastStats ?? {
-        sessionId: this.sessionId,
-        phase: this.phase,
-        openedAt: this.openedAt,
-        durationMs: this.#durationMs,
-        eventsSent: outbox.eventsWritten,
-        bytesSent: pump.bytesWritten,
-        eventsReplayed: outbox.eventsReplayed,
-        unsentEvents: outbox.eventsUnwritten,
-        queuedEvents: outbox.length,
-        queuedBytes: outbox.bytes,
-        permits: gate.granted,
-        waiters: gate.waiting,
-        dropped: this.dropped,
-        gaps: this.gaps,
-        lastId: outbox.lastId,
-      }
-    )
+    if (this.#lastStats !== null) return { ...this.#lastStats }
+    return {
+      sessionId: this.sessionId,
+      phase: this.phase,
+      openedAt: this.openedAt,
+      durationMs: this.#durationMs,
+      eventsSent: outbox.eventsWritten,
+      bytesSent: pump.bytesWritten,
+      eventsReplayed: outbox.eventsReplayed,
+      unsentEvents: outbox.eventsUnwritten,
+      queuedEvents: outbox.length,
+      queuedBytes: outbox.bytes,
+      permits: gate.granted,
+      waiters: gate.waiting,
+      dropped: this.dropped,
+      gaps: this.gaps,
+      lastId: outbox.lastId,
+    }
   }
 
   get #durationMs(): number {
@@ -177,7 +176,7 @@ export class Connection<Events extends object>
   answerNoContent(): boolean {
     if (!this.outbox.isUntouched) return false
     try {
-      this.#transport.open(NO_CONTENT)
+      if (!this.#transport.open(NO_CONTENT)) return false
       this.tell({ type: 'refused', reason: 'completed' })
     } catch (error) {
       this.failed(error)
@@ -357,19 +356,23 @@ export class Connection<Events extends object>
 
   cleanUp(reason: CloseReason): void {
     const { outbox, pump } = this
-    this.#lastStats = this.stats()
-    this.#closed = {
+    const info: ClosedInfo = {
       sessionId: this.sessionId,
       reason,
       at: Date.now(),
       durationMs: this.#durationMs,
       eventsSent: outbox.eventsWritten,
       bytesSent: pump.bytesWritten,
-      eventsUnsent: outbox.eventsUnwritten,
+      eventsUnsent: 0,
       ...(this.#error !== undefined && { error: this.#error }),
     }
-    const info = this.#closed
+    this.#closed = info
     this.#everyStep([
+      // The event log is asked, and may throw.
+      () => {
+        info.eventsUnsent = outbox.eventsUnwritten
+        this.#lastStats = this.stats()
+      },
       () => this.#clearTimer(),
       () => pump.stop(),
       () => this.#stopListening?.(),

@@ -33,8 +33,8 @@ export interface SharedRead {
   readonly next: number
 }
 
-/** A client is told its position anew when so many events, and a quarter of the log, went by that are not for it. */
-const MIN_EVENTS_UNTOLD = 64
+/** A client is told its position anew when this part of the log went by that was not for it. */
+const PARTS_UNTOLD = 4
 
 /**
  * A place in a log, from which one connection reads: replay and live delivery are the same act. A standalone value
@@ -280,8 +280,7 @@ export class LogReader {
   }
 
   #isPositionFarOff(): boolean {
-    const untold = this.#cursor - this.#toldCursor
-    return untold > MIN_EVENTS_UNTOLD && untold > (this.log.next - this.log.oldest) / 4
+    return this.#cursor - this.#toldCursor > (this.log.next - this.log.oldest) / PARTS_UNTOLD
   }
 
   #tellPosition(into: Frame[]): void {

@@ -267,7 +267,11 @@ export class Outbox<Events extends object = EventMap> {
     if (this.#reader !== null) assertNoId(firstEvent)
     const first: EventInput = firstEvent ?? { event: 'connected', data: { sessionId } }
     return this.checked(
-      encodeEvent({ retry: retryMs, ...first, ...(position !== undefined && { id: position }) }),
+      encodeEvent({
+        ...first,
+        retry: first.retry ?? retryMs,
+        ...(position !== undefined && { id: position }),
+      }),
     )
   }
 }

@@ -128,10 +128,13 @@ export class Pump implements Flushable {
 
   #write(): void {
     const chunk = this.#nextChunk()
+    // Taking may run code of the user, which may have ended the connection.
+    if (this.#isStopped) return
     if (chunk !== null) {
-      this.#bytesWritten += chunk.byteLength
       this.#lastWriteAt = this.#clock.now()
       this.#isWaiting = !this.#transport.write(chunk)
+      if (this.#isStopped) return
+      this.#bytesWritten += chunk.byteLength
     }
     this.#source.written()
     this.#owner.wrote()

@@ -163,7 +163,7 @@ export class SSEHandler<Events extends object = EventMap> extends EventEmitter<S
    *
    * @throws SSEError (rejects) ERR_SSE_INVALID_OPTION for a reason that is none.
    */
-  async close(options: { reason?: CloseReason } = {}): Promise<ClosedInfo> {
+  async close(options: { reason?: CloseReason | undefined } = {}): Promise<ClosedInfo> {
     const { reason = 'server-closed' } = options
     assertReason(reason)
     this.#connection.tell({ type: 'closeRequested', reason })

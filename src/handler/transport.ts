@@ -14,10 +14,10 @@ export interface Transport {
    */
   attach(sink: TransportSink): void
   /**
-   * Answers the request. The head of a stream leaves with the first write; before that, `open` may be called again
-   * with another answer, which takes its place, is sent whole, and ends the use of the transport.
+   * Answers the request. While the head of a stream has not left, `open` may be called again with another answer, which
+   * takes its place, is sent whole, and ends the use of the transport. False when it is too late for that.
    */
-  open(answer: StreamAnswer): void
+  open(answer: StreamAnswer): boolean
   /**
    * Takes a chunk, always. True when it needs no waiting: another may follow. False: the transport calls
    * `sink.roomMade()` once, when the operating system has taken the chunk; until then nothing is written.

@@ -1,15 +1,18 @@
 import { LinkedAbort } from './abort.js'
-import type { Gate } from './gate.js'
 import type { SendPermit } from './permit.js'
 import { isClosedError, type RequestOptions } from './send.js'
 
+interface PermitSource<Events extends object> {
+  requestSend(options?: RequestOptions): Promise<SendPermit<Events>>
+}
+
 /** Permits as an async iterable. Written by hand: a generator's `return()` would wait behind a pending `next()`. */
 export class Demand<Events extends object> implements AsyncIterableIterator<SendPermit<Events>> {
-  readonly #gate: Pick<Gate<Events>, 'requestSend'>
+  readonly #gate: PermitSource<Events>
   readonly #abort: LinkedAbort
   #isStopped = false
 
-  constructor(gate: Pick<Gate<Events>, 'requestSend'>, options: RequestOptions | undefined) {
+  constructor(gate: PermitSource<Events>, options: RequestOptions | undefined) {
     this.#gate = gate
     this.#abort = new LinkedAbort(options?.signal)
   }

@@ -143,8 +143,15 @@ export class Gate<Events extends object = EventMap, Block = string> implements P
     if (this.#isServing) return
     this.#isServing = true
     try {
-      while (this.#firstWaiter !== null && this.#guarded.hasRoom(this.#granted)) {
+      while (this.#firstWaiter !== null) {
         const waiter = this.#firstWaiter
+        try {
+          if (!this.#guarded.hasRoom(this.#granted)) break
+        } catch (error) {
+          this.#removeWaiter(waiter)
+          waiter.reject(error)
+          continue
+        }
         this.#removeWaiter(waiter)
         this.#serveOne(waiter)
       }

@@ -89,17 +89,21 @@ class NodeTransport implements Transport {
     if (socket.destroyed || this.#res.destroyed || this.#res.writableEnded) this.#onClose()
   }
 
-  open(answer: StreamAnswer): void {
+  open(answer: StreamAnswer): boolean {
     const res = this.#res
+    if (res.headersSent) return false
     // An unread body would let server.requestTimeout end the stream.
     if (!this.#req.readableEnded && this.#req.readableFlowing === null) this.#req.resume()
     if (answer.stream) {
       this.#head = answer.headers
-      return
+      // Node reads no more pipelined requests when enough output waits for its turn: let the head count.
+      if (res.socket === null) this.#writeHead(answer.headers).flushHeaders()
+      return true
     }
     for (const name of HEADERS_TO_REMOVE) res.removeHeader(name)
     res.writeHead(answer.status, answer.headers)
     res.end(answer.body)
+    return true
   }
 
   write(chunk: Chunk): boolean {
@@ -113,7 +117,8 @@ class NodeTransport implements Transport {
     if (this.#head !== null) this.#writeHead(this.#head)
     if (res.write !== ServerResponse.prototype.write) {
       // A middleware has replaced it, and may pass neither a callback nor the result on.
-      this.#isWaiting = res.write(chunk.bytes) === false || res.writableNeedDrain
+      const result: unknown = res.write(chunk.bytes)
+      this.#isWaiting = typeof result === 'boolean' ? !result : res.writableNeedDrain
       if (this.#isWaiting) res.once('drain', this.#onTaken)
     } else if (this.#isHeadOut && res.socket !== null) {
       // The response would hand the kernel four pieces, framing included, where one does.
@@ -126,10 +131,10 @@ class NodeTransport implements Transport {
     return !this.#isWaiting
   }
 
-  #writeHead(headers: Readonly<Record<string, string>>): void {
+  #writeHead(headers: Readonly<Record<string, string>>): ServerResponse {
     this.#head = null
     for (const name of HEADERS_TO_REMOVE) this.#res.removeHeader(name)
-    this.#res.writeHead(200, headers)
+    return this.#res.writeHead(200, headers)
   }
 
   end(): void {

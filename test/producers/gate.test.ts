@@ -11,6 +11,7 @@ import {
   track,
   turns,
 } from '../support/fake-transport.js'
+import { takeUnhandledRejections } from '../support/unhandled.js'
 
 const event = (data: unknown) => ({ data })
 const block = (data: unknown) => `data: ${data}\n\n`
@@ -318,6 +319,44 @@ describe('the close', () => {
   })
 })
 
+describe('a rejection that nobody catches', () => {
+  const reason = new Error('no longer wanted')
+
+  it('is the business of the process, unless it came with the close', async () => {
+    const unhandled = takeUnhandledRejections()
+    const { gate, queue } = gateBefore(1, { maxWaiters: 4 })
+    fill(gate, queue)
+    const controller = new AbortController()
+    const { signal } = controller
+    for (const options of [{ signal }, {}]) {
+      void gate.requestSend(options)
+      void gate.send(event('waits'), options)
+    }
+    void gate.requestSend()
+    void gate.send(event('one too many'))
+    await turns(3)
+    const tooMany = hasCode('ERR_SSE_TOO_MANY_WAITERS')
+    expect(unhandled).toEqual([tooMany, tooMany])
+    controller.abort(reason)
+    await turns(3)
+    expect(unhandled).toEqual([tooMany, tooMany, reason, reason])
+    gate.close('shutdown')
+    await turns(3)
+    expect(unhandled).toHaveLength(4)
+    expect(gate.waiting).toBe(0)
+  })
+
+  it('is the business of the process when the log could not keep the event of a send that waited', async () => {
+    const unhandled = takeUnhandledRejections()
+    const { sse } = withFailingLog(1)
+    const permits = Array.from({ length: 4 }, () => sse.tryRequestSend())
+    void sse.send(event('a'))
+    for (const permit of permits) permit?.release()
+    await turns(3)
+    expect(unhandled).toEqual([hasCode('ERR_SSE_LOG_FAILED')])
+  })
+})
+
 describe('a lease', () => {
   it('that ends unused gives the slot to the next, once', async () => {
     const { gate, queue, clock } = gateBefore(1, { leaseMs: 8000 })
@@ -595,6 +634,50 @@ describe('an event log that fails', () => {
     expect(waiters[0]).toEqual({ state: 'rejected', error: hasCode('ERR_SSE_LOG_FAILED') })
     expect(waiters[1]).toEqual({ state: 'fulfilled', value: 'queued' })
     expect(log.next).toBe(2)
+  })
+})
+
+describe('an event log that throws when it is asked for room', () => {
+  const failure = new Error('the log is not there')
+
+  it('rejects who asks for a permit, and harms nobody who asks later', async () => {
+    const log: EventLog = createMemoryLog()
+    const { sse } = connectFake({ log, firstEvent: false, maxEvents: 4 })
+    expect(sse.trySend(event('a'))).toBe('queued')
+    const bytesFrom = log.bytesFrom
+    log.bytesFrom = () => {
+      throw failure
+    }
+    const asked = [track<unknown>(sse.requestSend()), track<unknown>(sse.send(event('b')))]
+    const demanded = track(sse.demand().next())
+    log.bytesFrom = bytesFrom
+    const later = track(sse.requestSend())
+    await turns()
+    const rejected = { state: 'rejected', error: failure }
+    expect([...asked, demanded]).toEqual([rejected, rejected, rejected])
+    expect(later.state).toBe('fulfilled')
+    expect(sse.stats()).toMatchObject({ phase: 'blocked', permits: 1, waiters: 0 })
+    expect(log.next).toBe(2)
+  })
+
+  it('while others are served rejects those whose turn it is, and nobody else', async () => {
+    const { gate, queue } = gateBefore(1)
+    fill(gate, queue)
+    const waiters = [track<unknown>(gate.send(event('first'))), track<unknown>(gate.requestSend())]
+    const last = track<unknown>(gate.send(event('last')))
+    queue.take()
+    let failures = 0
+    queue.onAsked = () => {
+      failures += 1
+      if (failures <= waiters.length) throw failure
+    }
+    gate.serve()
+    await turns()
+    const rejected = { state: 'rejected', error: failure }
+    expect(waiters).toEqual([rejected, rejected])
+    expect(last.state).toBe('fulfilled')
+    expect(queue.take()).toBe(block('last'))
+    expect([gate.waiting, gate.granted]).toEqual([0, 0])
   })
 })
 

@@ -319,6 +319,34 @@ describe('pipe makes of an item', () => {
     await expectUsable(sse, client)
   })
 
+  it('nothing for long: when it skips all of a source that never waits, others have their turn each 64 skips', async () => {
+    const { sse } = connectFake()
+    let pulled = 0
+    function* source() {
+      while (pulled < 100_000) yield pulled++
+    }
+    const pulledAtTurn: number[] = []
+    const look = () => {
+      if (pulledAtTurn.push(pulled) < 5) setImmediate(look)
+    }
+    setImmediate(look)
+    let isTimerServed = false
+    setTimeout(() => {
+      isTimerServed = true
+    })
+    const piped = pipe(source(), sse, {
+      map(n) {
+        if (isTimerServed && pulledAtTurn.length === 5) sse.abort()
+        return [null, undefined][n % 2]
+      },
+    })
+    await expect(piped).resolves.toEqual({ outcome: 'closed', events: 0 })
+    expect(pulledAtTurn[0]).toBeGreaterThan(0)
+    expect(pulledAtTurn.every((count, turn) => count <= 64 * (turn + 1))).toBe(true)
+    expect(pulled).toBeLessThan(100_000)
+    expectNothingLeft(sse)
+  })
+
   it('bytes as map gets them, undecoded', async () => {
     const { sse, client } = await open()
     await pipe(webStreamOf(bytesOf('€')), sse, { map: (bytes) => ({ data: bytes.length }) })

@@ -476,6 +476,40 @@ describe('what throws is kept from the source:', () => {
     ])
   })
 
+  const refuse = () => {
+    throw new Error('no text')
+  }
+  it.each([
+    ['an object without a prototype', Object.create(null)],
+    ['an object that refuses', { toString: refuse }],
+  ] as [string, unknown][])(
+    'what has no text, which becomes a process warning too: %s',
+    async (_, thrown) => {
+      const warnings = noteWarnings()
+      const { sse, client } = await open()
+      const emitter = new EventEmitter()
+      const wired = wire<number>(emitter, sse, {
+        policy: 'close',
+        events: ['tick'],
+        map(n) {
+          if (n === 1) throw thrown
+          return { data: n }
+        },
+      })
+      emitter.emit('tick', 1)
+      emitter.emit('tick', 2)
+      await expectReceived(client, [2])
+      expect(countsOf(wired)).toMatchObject({ sent: 1, dropped: 0 })
+      expect(warnings).toMatchObject([
+        {
+          name: 'SSEWarning',
+          message: expect.stringMatching(/cannot be shown/),
+          detail: 'in a source wired to a connection',
+        },
+      ])
+    },
+  )
+
   it('onError itself, which becomes a process warning', async () => {
     const warnings = noteWarnings()
     const { sse, client } = await open()

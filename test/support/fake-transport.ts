@@ -48,10 +48,13 @@ export class FakeTransport implements Transport {
     if (this.isLostAtAttach) sink.lost()
   }
 
-  open(answer: StreamAnswer): void {
-    this.#called('open', this.#state === 'attached')
+  open(answer: StreamAnswer): boolean {
+    const isAgain = this.#state === 'open' && !answer.stream
+    this.#called('open', this.#state === 'attached' || isAgain)
+    if (isAgain && this.chunks.length > 0) return false
     this.answer = answer
     this.#state = answer.stream ? 'open' : 'answered'
+    return true
   }
 
   write(chunk: Chunk): boolean {
@@ -129,6 +132,8 @@ export class GuardedQueue implements Guarded<EventMap> {
   readonly #blocks: string[] = []
   /** Called with each block once it is kept, as the listeners of an event log are. */
   onAccept: ((block: string) => void) | undefined
+  /** Called when room is asked for, as an event log is. */
+  onAsked: (() => void) | undefined
 
   constructor(capacity: number) {
     this.capacity = capacity
@@ -139,6 +144,7 @@ export class GuardedQueue implements Guarded<EventMap> {
   }
 
   hasRoom(reserved: number): boolean {
+    this.onAsked?.()
     return this.#blocks.length + reserved < this.capacity
   }
 

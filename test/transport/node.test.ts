@@ -12,7 +12,13 @@ import {
 import { connect as connectSocket, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createMemoryLog, createSSEHandler, type SSEHandler, type SSEHandlerOptions } from 'sluice'
+import {
+  type ClosedInfo,
+  createMemoryLog,
+  createSSEHandler,
+  type SSEHandler,
+  type SSEHandlerOptions,
+} from 'sluice'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { connect } from '../support/client.js'
 import { ManualClock } from '../support/clock.js'
@@ -179,6 +185,42 @@ describe('a request that gets no stream', () => {
     await expect(made[0]?.closed).resolves.toMatchObject({ reason: 'client-closed', bytesSent: 0 })
     expect(made[0]?.tryRequestSend()).toBeNull()
   })
+
+  const requests = {
+    'a HEAD request': (port: number) => rawClient(port, get('/').replace('GET', 'HEAD')),
+    'an Accept header that refuses': (port: number) => rawClient(port, get('/', 'Accept: text/html')),
+    'a client that has left': async (port: number) => {
+      const { socket } = await rawClient(port, get('/'))
+      await turns(5)
+      socket.destroy()
+    },
+  }
+
+  it.each(Object.keys(requests) as (keyof typeof requests)[])(
+    'tells so by closed, once, to whoever listens as soon as the handler is there, and keeps no listener: %s',
+    async (why) => {
+      const told: ClosedInfo[] = []
+      const made: (Exchange & { toldBefore: number })[] = []
+      const { port } = await serve(async (req, res) => {
+        if (why === 'a client that has left') await once(req.socket, 'close')
+        const before = counts(req.socket)
+        const sse = createSSEHandler(req, res, BARE)
+        sse.on('closed', (info) => told.push(info))
+        sse.on('phase', () => {})
+        made.push({ sse, req, res, before, toldBefore: told.length })
+      })
+      await requests[why](port)
+      await until(() => told.length > 0)
+      const [{ sse, req, res, before, toldBefore }] = made as [(typeof made)[number]]
+      await turns(3)
+      expect(toldBefore).toBe(0)
+      expect(told).toEqual([await sse.closed])
+      expect(told[0]?.reason).toBe(why === 'a client that has left' ? 'client-closed' : 'refused')
+      expect(sse.eventNames()).toEqual([])
+      expect(counts(res).close).toBeUndefined()
+      expect(counts(req.socket).close ?? 0).toBeLessThanOrEqual(before.close ?? 0)
+    },
+  )
 })
 
 describe('a POST', () => {
@@ -304,7 +346,67 @@ describe('a client that leaves', () => {
     expect(second.sse.phase).toBe('flowing')
     await second.sse.close()
     await until(() => seen.text.endsWith('\r\n0\r\n\r\n'))
+    expect(seen.text.match(/^HTTP\/1\.1 200/gm)).toHaveLength(2)
   })
+
+  it('is seen by each of 20 pipelined requests, in a process that is warned of no leak', async () => {
+    const warnings: unknown[] = []
+    const onWarning = (warning: unknown) => void warnings.push(warning)
+    process.on('warning', onWarning)
+    onTestFinished(() => void process.off('warning', onWarning))
+    const { port, exchanges, nth } = await streams()
+    const { socket } = await rawClient(port, Array.from({ length: 20 }, (_, i) => get(`/${i}`)).join(''))
+    const { req, before } = await nth(0)
+    await nth(19)
+    await turns()
+    expect(exchanges.slice(1).every(({ res }) => res.socket === null)).toBe(true)
+    socket.destroy()
+    const reasons = await Promise.all(exchanges.map(async ({ sse }) => (await sse.closed).reason))
+    expect(reasons).toEqual(Array(20).fill('client-closed'))
+    expect(counts(req.socket).close ?? 0).toBeLessThanOrEqual(before.close ?? 0)
+    expect(warnings).toEqual([])
+  })
+})
+
+describe('a response that waits behind another one', () => {
+  it('counts as output at once, so that Node stops reading requests which a client pipelines without end', async () => {
+    const { port, exchanges } = await streams()
+    const one = get('/')
+    const { seen } = await rawClient(port, one.repeat((512 * 1024) / one.length))
+    await until(() => seen.text.includes('retry'))
+    await turns(5)
+    // Node parses all of what it has read, 64 KiB at a time, before it looks at what is to be sent.
+    expect(exchanges.length * one.length).toBeLessThan(2 * 64 * 1024)
+  })
+})
+
+describe('a response that somebody else has ended', () => {
+  it.each(['untouched', 'replaced'] as const)(
+    'closes at the next write, which raises no error, though it waits behind another one (write is %s)',
+    async (how) => {
+      const errors: Error[] = []
+      const made: SSEHandler[] = []
+      const { port } = await serve((req, res) => {
+        const write = res.write
+        if (how === 'replaced') {
+          res.write = ((...args: unknown[]) => Reflect.apply(write, res, args)) as typeof write
+        }
+        res.on('error', (error) => errors.push(error))
+        const sse = createSSEHandler(req, res, BARE)
+        if (made.push(sse) === 2) res.end()
+        sse.trySend({ data: req.url })
+      })
+      const { seen } = await rawClient(port, get('/first') + get('/second'))
+      await until(() => made.length === 2)
+      const [first, second] = made as [SSEHandler, SSEHandler]
+      await expect(second.closed).resolves.toMatchObject({ reason: 'client-closed', eventsUnsent: 1 })
+      expect(first.phase).toBe('flowing')
+      await first.close()
+      await until(() => seen.text.match(/^HTTP\/1\.1 200/gm)?.length === 2)
+      expect([seen.text.includes('/first'), seen.text.includes('/second')]).toEqual([true, false])
+      expect(errors).toEqual([])
+    },
+  )
 })
 
 describe('abort()', () => {
@@ -421,31 +523,34 @@ describe('middleware that replaced res.write', () => {
     expect(bytes).toBe(Buffer.byteLength(client.text))
   })
 
-  it('lets a reader that stops be seen, and costs no more memory than without', async () => {
-    let most = 0
-    const { url, nth } = await streams(BARE, (res) => {
-      const write = res.write as Write
-      res.write = function passing(this: ServerResponse, chunk: unknown) {
-        const isTaken = write.call(this, chunk)
-        most = Math.max(most, res.writableLength)
-        return isTaken
-      } as typeof res.write
-    })
-    const client = await connect(url)
-    client.pause()
-    const { sse } = await nth(0)
-    const producer = (async () => {
-      for (let i = 0; i < 2000; i += 1) await sse.send({ data: `${i}:${'x'.repeat(20_000)}` })
-    })()
-    await untilStuck(sse)
-    expect(sse.stats()).toMatchObject({ phase: 'blocked', waiters: 1 })
-    client.resume()
-    await producer
-    await client.until(({ length }) => length === 2000)
-    expect(client.events.every(({ data }, i) => data.startsWith(`${i}:`))).toBe(true)
-    // One write of the pump, the event that takes it over its size, and what a response takes before it says no.
-    expect(most).toBeLessThan(64 * 1024 + 21_000 + 32 * 1024)
-  })
+  it.each(['what write returned', 'nothing'])(
+    'lets a reader that stops be seen, and costs no more memory than without (it returns %s)',
+    async (returned) => {
+      let most = 0
+      const { url, nth } = await streams(BARE, (res) => {
+        const write = res.write as Write
+        res.write = function passing(this: ServerResponse, chunk: unknown) {
+          const isTaken = write.call(this, chunk)
+          most = Math.max(most, res.writableLength)
+          return returned === 'nothing' ? undefined : isTaken
+        } as typeof res.write
+      })
+      const client = await connect(url)
+      client.pause()
+      const { sse } = await nth(0)
+      const producer = (async () => {
+        for (let i = 0; i < 2000; i += 1) await sse.send({ data: `${i}:${'x'.repeat(20_000)}` })
+      })()
+      await untilStuck(sse)
+      expect(sse.stats()).toMatchObject({ phase: 'blocked', waiters: 1 })
+      client.resume()
+      await producer
+      await client.until(({ length }) => length === 2000)
+      expect(client.events.every(({ data }, i) => data.startsWith(`${i}:`))).toBe(true)
+      // One write of the pump, the event that takes it over its size, and what a response takes before it says no.
+      expect(most).toBeLessThan(64 * 1024 + 21_000 + 32 * 1024)
+    },
+  )
 
   it('put on after the stream began is honoured too', async () => {
     const { url, nth } = await streams()

@@ -71,6 +71,48 @@ describe('a connection with an event map', () => {
   })
 })
 
+describe('an event whose data may be undefined', () => {
+  type Optional = {
+    ping: undefined
+    note: { text: string } | undefined
+    any: unknown
+    tick: number
+    cleared: null
+  }
+  const sse = createSSEHandler<Optional>(req, res)
+
+  it('may go without', () => {
+    void sse.send({ event: 'ping' })
+    void sse.send({ event: 'note' })
+    void sse.send({ event: 'any', id: '1' })
+    sse.trySend({ event: 'ping' })
+    sse.tryRequestSend()?.send({ event: 'ping' })
+  })
+
+  it('may have it all the same, of its type', () => {
+    void sse.send({ event: 'ping', data: undefined })
+    void sse.send({ event: 'note', data: undefined })
+    void sse.send({ event: 'note', data: { text: 'hello' } })
+    void sse.send({ event: 'any', data: 1 })
+    // @ts-expect-error: a ping has no data
+    void sse.send({ event: 'ping', data: 1 })
+    // @ts-expect-error: a note is an object with a text
+    void sse.send({ event: 'note', data: { words: 'hello' } })
+  })
+
+  it('does not let another one go without', () => {
+    // @ts-expect-error: a tick without its number
+    void sse.send({ event: 'tick' })
+    // @ts-expect-error: nor may that be undefined
+    void sse.send({ event: 'tick', data: undefined })
+    // @ts-expect-error: null is data
+    void sse.send({ event: 'cleared' })
+    void sse.send({ event: 'cleared', data: null })
+    // @ts-expect-error: a name is not optional with an event map
+    void sse.send({})
+  })
+})
+
 describe('an event map', () => {
   it('may be an interface', () => {
     interface Declared {
@@ -224,6 +266,50 @@ describe('options of a connection', () => {
       clock: { now: () => 0, setTimeout: () => null, clearTimeout: () => {} },
     })
     createSSEHandler(req, res, { firstEvent: false })
+  })
+
+  it('may be undefined, as those that a program passes on from its own options are', () => {
+    createSSEHandler(req, res, {
+      sessionId: undefined,
+      log: undefined,
+      replay: undefined,
+      firstEvent: undefined,
+      retryMs: undefined,
+      heartbeat: undefined,
+      maxEvents: undefined,
+      maxBytes: undefined,
+      maxEventBytes: undefined,
+      maxWaiters: undefined,
+      leaseMs: undefined,
+      writeStallMs: undefined,
+      drainMs: undefined,
+      clock: undefined,
+    })
+    createSSEHandler(req, res, {
+      replay: { start: undefined, afterGap: undefined },
+      firstEvent: { event: undefined, data: undefined, id: undefined, retry: undefined },
+      heartbeat: { intervalMs: undefined, format: undefined },
+      log: createMemoryLog({
+        maxEvents: undefined,
+        maxBytes: undefined,
+        maxAgeMs: undefined,
+        epoch: undefined,
+        clock: undefined,
+      }),
+    })
+    type MayBeUndefined<T> = { [Name in keyof T]-?: undefined extends T[Name] ? Name : never }[keyof T]
+    type Options = Required<Omit<SSEHandlerOptions, '_events'>>
+    expectTypeOf<MayBeUndefined<Options>>().toEqualTypeOf<keyof Options>()
+  })
+
+  it('of an event may be undefined too', () => {
+    const typed = createSSEHandler<Events>(req, res)
+    void typed.send({ event: 'tick', data: 1, id: undefined, retry: undefined })
+    const sse = createSSEHandler(req, res)
+    void sse.send(
+      { event: undefined, data: undefined, id: undefined, retry: undefined },
+      { signal: undefined },
+    )
   })
 
   it('are checked', () => {

@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream'
 import type { ReadableStream as NodeWebStream } from 'node:stream/web'
 import {
+  type EventNameFor,
   type PipeOptions,
   type PipeResult,
   type PipeTarget,
@@ -153,9 +154,67 @@ describe('pipe refuses', () => {
     void pipe([1], sse, { event: 'tock' })
   })
 
+  it('a name whose data the items are not', () => {
+    // @ts-expect-error: a note is an object with a text
+    void pipe([1], sse, { event: 'note' })
+    // @ts-expect-error: a tick is a number
+    void pipe(['1'], sse, { event: 'tick' })
+    // @ts-expect-error: only some of the items are numbers
+    void pipe([1, '1'], sse, { event: 'tick' })
+    // @ts-expect-error: a part of the data is missing
+    void pipe([{}], sse, { event: 'note' })
+    // @ts-expect-error: a number may be missing
+    void pipe([1, undefined], sse, { event: 'tick' })
+    // @ts-expect-error: bytes become a string
+    void pipe([new Uint8Array(1)], sse, { event: 'tick' })
+    // @ts-expect-error: a function gives the same items
+    void pipe(async () => ['1'], sse, { event: 'tick' })
+    const options: PipeOptions<string, Events> = {
+      // @ts-expect-error: a tick is a number
+      event: 'tick',
+    }
+    void options
+  })
+
   it('an option that there is not', () => {
     // @ts-expect-error: misspelt
     void pipe([1], sse, { evnt: 'tick' })
+  })
+})
+
+describe('the event of pipe', () => {
+  it('may be each one whose data the items are', () => {
+    void pipe([1], sse, { event: 'tick' })
+    void pipe(async () => [{ text: 'hello', more: true }], sse, { event: 'note' })
+    void pipe([1, '1'], {} as SSEHandler<{ either: number | string }>, { event: 'either' })
+    void pipe([1], {} as SSEHandler<{ any: unknown }>, { event: 'any' })
+    expectTypeOf<EventNameFor<number, Events>>().toEqualTypeOf<'tick'>()
+    expectTypeOf<EventNameFor<Date, Events>>().toEqualTypeOf<never>()
+    expectTypeOf<EventNameFor<number, { a: number; b: 1; c: unknown; d: string }>>().toEqualTypeOf<
+      'a' | 'c'
+    >()
+  })
+
+  it('is one of a string for bytes, which are decoded', () => {
+    type Texts = { text: string; bytes: Uint8Array; tick: number }
+    const texts = {} as SSEHandler<Texts>
+    void pipe([new Uint8Array(1)], texts, { event: 'text' })
+    void pipe({} as ReadableStream<Uint8Array>, texts, { event: 'text' })
+    void pipe([Buffer.from('a')], texts, { event: 'text' })
+    void pipe(['text', new Uint8Array(1)], texts, { event: 'text' })
+    // @ts-expect-error: the client gets a string
+    void pipe([new Uint8Array(1)], texts, { event: 'bytes' })
+    expectTypeOf<EventNameFor<Uint8Array, Texts>>().toEqualTypeOf<'text'>()
+  })
+
+  it('may be any when the items have no type, and any name without an event map', () => {
+    void pipe(Readable.from(['a']), sse, { event: 'tick' })
+    void pipe([1], {} as SSEHandler, { event: 'anything' })
+    void pipe([new Uint8Array(1)], {} as SSEHandler, { event: 'anything' })
+  })
+
+  it('may be undefined, and so may the other options', () => {
+    void pipe([1], sse, { event: undefined, map: undefined, signal: undefined })
   })
 })
 

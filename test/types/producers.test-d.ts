@@ -82,6 +82,21 @@ describe('wire', () => {
     })
   })
 
+  it('takes options that are undefined, but for the policy', () => {
+    wire(() => () => {}, sse, {
+      policy: 'close',
+      events: undefined,
+      map: undefined,
+      key: undefined,
+      maxEvents: undefined,
+      onDrop: undefined,
+      onError: undefined,
+      signal: undefined,
+    })
+    // @ts-expect-error: required
+    wire(emitter, sse, { events: ['tick'], policy: undefined })
+  })
+
   it('refuses an option that there is not', () => {
     // @ts-expect-error: misspelt
     wire(emitter, sse, { policy: 'close', event: ['tick'] })
@@ -124,6 +139,19 @@ describe('an operator', () => {
     batch([1], { maxItem: 1 })
   })
 
+  it('takes options that are undefined, but for those that it requires', () => {
+    throttle([1], { intervalMs: 1, clock: undefined })
+    debounce([1], { waitMs: 1, maxWaitMs: undefined, clock: undefined })
+    conflate([1], { key: (n) => n, maxKeys: undefined })
+    batch([1], { maxItems: undefined, maxWaitMs: undefined, clock: undefined })
+    // @ts-expect-error: required
+    throttle([1], { intervalMs: undefined })
+    // @ts-expect-error: required
+    debounce([1], { waitMs: undefined })
+    // @ts-expect-error: required
+    conflate([1], { key: undefined })
+  })
+
   it('goes between a source and pipe, and into another', () => {
     void pipe(throttle([1], { intervalMs: 1 }), sse, { map: (n) => ({ event: 'tick', data: n }) })
     void pipe(batch(debounce([1], { waitMs: 1 })), sse, {
@@ -145,6 +173,11 @@ describe('a pool', () => {
     if (result.status === 'failed') expectTypeOf(result.error).toBeUnknown()
     // @ts-expect-error: only what completed has a value
     result.value
+  })
+
+  it('takes options that are undefined', () => {
+    createProducerPool({ concurrency: undefined, maxWaiting: undefined })
+    void pool.run(() => 5, { signal: undefined })
   })
 
   it('takes sync producers too, and gives each a signal', () => {
