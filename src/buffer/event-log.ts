@@ -18,6 +18,10 @@ export interface EventLabel {
 export interface EventLog {
   /** Names this history. Another history, such as the one after a restart, has another epoch. */
   readonly epoch: string
+  /** The most events it holds; Infinity when something else bounds it. */
+  readonly maxEvents: number
+  /** The most bytes it holds; Infinity when something else bounds it. */
+  readonly maxBytes: number
   /** The sequence of the oldest event held; equal to `next` when none is. */
   readonly oldest: number
   /** The sequence that the next event will get. */

@@ -50,8 +50,8 @@ interface Entry {
 /** A memory log, which may share a budget of bytes with others. */
 export class MemoryLog implements EventLog {
   readonly epoch: string
+  readonly maxBytes: number
   readonly #clock: Clock
-  readonly #maxBytes: number
   readonly #maxAgeMs: number
   readonly #entries: Ring<Entry>
   readonly #listeners = new Set<() => void>()
@@ -66,10 +66,14 @@ export class MemoryLog implements EventLog {
     this.#onBytes = onBytes
     const infinity = true
     this.#entries = new Ring(wholeNumber('maxEvents', options.maxEvents, 1000, { min: 1 }))
-    this.#maxBytes = wholeNumber('maxBytes', options.maxBytes, DEFAULT_MAX_BYTES, { min: 1, infinity })
+    this.maxBytes = wholeNumber('maxBytes', options.maxBytes, DEFAULT_MAX_BYTES, { min: 1, infinity })
     this.#maxAgeMs = wholeNumber('maxAgeMs', options.maxAgeMs, Number.POSITIVE_INFINITY, { min: 1, infinity })
     this.#clock = options.clock ?? systemClock
     this.epoch = checkedEpoch(options.epoch) ?? crypto.randomUUID().slice(0, 8)
+  }
+
+  get maxEvents(): number {
+    return this.#entries.capacity
   }
 
   get oldest(): number {
@@ -86,17 +90,17 @@ export class MemoryLog implements EventLog {
     const frame = toFrame(withId(formatEventId(this.epoch, sequence), block))
     const bytes = frameSize(frame)
     this.#evictByAge()
-    while (this.#entries.length === this.#entries.capacity || this.#bytesHeld + bytes > this.#maxBytes) {
+    while (this.#entries.length === this.#entries.capacity || this.#bytesHeld + bytes > this.maxBytes) {
       if (!this.evictOldest()) break
     }
-    if (bytes <= this.#maxBytes) {
+    if (bytes <= this.maxBytes) {
       const at = this.#maxAgeMs === Number.POSITIVE_INFINITY ? 0 : this.#clock.now()
       this.#entries.push({ frame, label, bytes, offset: this.#bytesAppended, at })
       this.#bytesHeld += bytes
     }
     this.#bytesAppended += bytes
     this.#next = sequence + 1
-    if (bytes <= this.#maxBytes) this.#onBytes?.(this, bytes)
+    if (bytes <= this.maxBytes) this.#onBytes?.(this, bytes)
     for (const listener of this.#listeners) listener()
     return sequence
   }

@@ -350,14 +350,12 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
   /** What may be published without a reader that keeps up falling out of the log, or behind `maxLag`. */
   get #eventsUnwrittenAtMost(): number {
     const { log, maxLagEvents } = this.#options
-    const { oldest, next } = log
-    // A log that has evicted is full, as far as anybody can tell.
-    const held = oldest === 1 ? Number.POSITIVE_INFINITY : next - oldest
-    return Math.min(MAX_BURST_EVENTS, Math.ceil(Math.min(maxLagEvents, held) / 2))
+    return Math.min(MAX_BURST_EVENTS, Math.ceil(Math.min(maxLagEvents, log.maxEvents) / 2))
   }
 
   get #unitsUnwrittenAtMost(): number {
-    return Math.min(MAX_BURST_UNITS, this.#options.maxLagBytes / 2)
+    const { log, maxLagBytes } = this.#options
+    return Math.min(MAX_BURST_UNITS, maxLagBytes / 2, log.maxBytes / 2)
   }
 
   #isBurst(reserved: number): boolean {

@@ -280,7 +280,10 @@ export class LogReader {
   }
 
   #isPositionFarOff(): boolean {
-    return this.#cursor - this.#toldCursor > (this.log.next - this.log.oldest) / PARTS_UNTOLD
+    const { maxEvents, maxBytes, oldest } = this.log
+    if (this.#cursor === this.#toldCursor) return false
+    if (this.#cursor - this.#toldCursor > maxEvents / PARTS_UNTOLD) return true
+    return this.log.bytesFrom(Math.max(this.#toldCursor, oldest)) - this.lagBytes > maxBytes / PARTS_UNTOLD
   }
 
   #tellPosition(into: Frame[]): void {

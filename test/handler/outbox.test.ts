@@ -318,6 +318,8 @@ describe('an event', () => {
     const log = createMemoryLog({ epoch: 'here' })
     const failing: EventLog = {
       epoch: log.epoch,
+      maxEvents: log.maxEvents,
+      maxBytes: log.maxBytes,
       oldest: 1,
       next: 1,
       append() {
