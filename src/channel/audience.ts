@@ -10,6 +10,8 @@ const READERS_PER_LOOK = 64
 
 /** What an audience tells its channel. None of these throws. */
 export interface AudienceOwner {
+  /** Whether a publisher waits, for readers or for its turn. */
+  isAnybodyWaiting(): boolean
   /** Every reader was written what it is owed, as far as it had room. */
   flushed(): void
   /** Readers that publishers wait for have moved on, or left. */
@@ -235,6 +237,7 @@ export class Audience implements Flushable, SubscriptionOwner {
 
   #closeThoseAwaited(): void {
     this.#waitTimer = null
+    if (!this.#owner.isAnybodyWaiting()) return
     const { maxLagEvents, maxLagBytes } = this.#options
     for (const subscription of [...this.#readers]) {
       const { lag, lagBytes } = subscription.reader

@@ -120,6 +120,7 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
     this.#options = options
     this.#reads = new ReadsBySelection(options.log)
     this.#audience = new Audience(options, {
+      isAnybodyWaiting: () => this.#gate.waiting > 0,
       flushed: () => this.#endBurst(),
       roomMade: () => this.#serve(),
       fellBehind: (subscription) => this.#tellSlow(subscription),
@@ -234,8 +235,8 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
    * published, until it closes or `unsubscribe`. Its own events, sent with `sse.send`, come between and do not move its
    * position; they cannot have ids.
    *
-   * A connection follows one channel at a time. One that comes back after `unsubscribe` goes on where it was. A connection
-   * that is closed already is left alone.
+   * A connection follows one channel, since its Last-Event-ID is a position in one log. One that comes back after
+   * `unsubscribe`, perhaps with another selection, goes on where it was. A connection that is closed already is left alone.
    *
    * Call it in the same turn as `createSSEHandler`: then the first event carries the position, and a reader that has all
    * of an ended channel is answered 204, so that it does not come back.
@@ -244,12 +245,11 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
    * `firstEvent` has an id.
    */
   subscribe(subscriber: Subscriber, options: SubscribeOptions<Events> = {}): void {
-    const connection = subscribable(subscriber)
+    const connection = this.#subscribable(subscriber)
     const selection = checkedSelection(options, connection)
     if (connection.isClosing) return
     const subscription = new Subscription(
       connection,
-      connection.placeIn(this.#options.log) ?? connection.lastEventId,
       this.#reads.for(selection),
       this.#options,
       options as Hooks,
@@ -398,6 +398,25 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
     if (this.#gate.waiting > 0) this.#audience.setAwaited(!this.#audience.isWithinLimit(this.#gate.granted))
   }
 
+  #subscribable(subscriber: Subscriber): Followable {
+    const connection = typeof subscriber === 'object' && subscriber !== null ? connectionOf(subscriber) : null
+    if (connection === null) {
+      throw new SSEError(
+        'ERR_SSE_INVALID_OPTION',
+        `The subscriber is ${shown(subscriber)}; expected what createSSEHandler returns.`,
+      )
+    }
+    const hasOtherLog = connection.reader !== null && connection.reader.log !== this.#options.log
+    if (!connection.hasLog && !hasOtherLog && connection.follower === null) return connection
+    const what = connection.hasLog
+      ? 'has a log of its own'
+      : 'follows a channel already, or has followed another'
+    throw new SSEError(
+      'ERR_SSE_ALREADY_SUBSCRIBED',
+      `The connection ${what}, and a Last-Event-ID is a position in one log; publish to one channel under several topics, and select them with the option topics.`,
+    )
+  }
+
   #tellSlow({ connection, reader }: Subscription): void {
     const { lag: lagEvents, lagBytes } = reader
     try {
@@ -414,24 +433,6 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
     this.#stopListening?.()
     this.#stopListening = null
   }
-}
-
-function subscribable(subscriber: Subscriber): Followable {
-  const connection = connectionOf(subscriber)
-  if (connection === null) {
-    throw new SSEError(
-      'ERR_SSE_INVALID_OPTION',
-      `The subscriber is ${shown(subscriber)}; expected what createSSEHandler returns.`,
-    )
-  }
-  if (connection.hasLog || connection.follower !== null) {
-    const what = connection.hasLog ? 'has a log of its own' : 'follows a channel already'
-    throw new SSEError(
-      'ERR_SSE_ALREADY_SUBSCRIBED',
-      `The connection ${what}, and a Last-Event-ID is a position in one log; publish to one channel under several topics, and select them with the option topics.`,
-    )
-  }
-  return connection
 }
 
 const KNOWN_SUBSCRIBE: ReadonlySet<string> = new Set([

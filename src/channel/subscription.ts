@@ -38,10 +38,8 @@ export class Subscription implements Follower, LogReaderOwner {
   #isOver = false
   #timer: Timer | null = null
 
-  /** @param position Where the client stands; null when it has no position. */
   constructor(
     connection: Followable,
-    position: string | null,
     reads: Reads,
     options: ResolvedChannelOptions,
     hooks: Hooks,
@@ -54,16 +52,16 @@ export class Subscription implements Follower, LogReaderOwner {
     this.#owner = owner
     const { log, replayStart } = options
     const afterGap = hooks.onGap === undefined ? options.afterGap : 'snapshot'
-    this.reader = new LogReader(log, position, { replayStart, afterGap }, this, reads)
-    if (position === null && hooks.onSubscribe !== undefined) this.reader.hold()
+    const from = connection.reader ?? connection.lastEventId
+    this.reader = new LogReader(log, from, { replayStart, afterGap }, this, reads)
+    if (from === null && hooks.onSubscribe !== undefined) this.reader.hold()
   }
 
   /** Begins to read. Throws ERR_SSE_INVALID_EVENT for a first event with an id of its own. */
   start(): void {
     this.connection.follow(this.reader, this)
-    if (this.reader.isWaiting && this.#hooks.onSubscribe !== undefined) {
-      this.#takeSnapshot(this.#hooks.onSubscribe, null)
-    }
+    const hook = this.#hooks.onSubscribe ?? this.#hooks.onGap
+    if (this.reader.isWaiting && hook !== undefined) this.#takeSnapshot(hook, null)
     this.completeIfDone()
   }
 
@@ -113,7 +111,7 @@ export class Subscription implements Follower, LogReaderOwner {
     try {
       const { signal } = this.connection
       const answer = hook({ id: this.reader.positionId, gap, signal })
-      if (!('then' in answer)) {
+      if (answer === null || typeof answer !== 'object' || !('then' in answer)) {
         this.#send(answer)
         return
       }

@@ -1,6 +1,5 @@
 import type { EventEmitter } from 'eventemitter3'
 import { type ActorRefFrom, createActor } from 'xstate'
-import type { EventLog } from '../buffer/event-log.js'
 import type { Timer } from '../clock.js'
 import type { CloseReason } from '../close-reason.js'
 import { textOf } from '../errors.js'
@@ -164,12 +163,12 @@ export class Connection<Events extends object>
     return this.outbox.encodeSnapshot(events)
   }
 
-  placeIn(log: EventLog): string | null {
-    return this.outbox.placeIn(log)
+  get reader(): LogReader | null {
+    return this.outbox.reader
   }
 
   unfollow(): void {
-    this.outbox.unfollow()
+    this.outbox.reader?.pause()
     this.#follower = null
   }
 

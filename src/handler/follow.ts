@@ -1,4 +1,3 @@
-import type { EventLog } from '../buffer/event-log.js'
 import type { EventInput } from '../wire/event.js'
 import type { Frame } from '../wire/frame.js'
 import type { Gap } from './gap.js'
@@ -27,11 +26,11 @@ export interface Followable extends LogReaderOwner {
   readonly hasLog: boolean
   /** Who it follows. */
   readonly follower: Follower | null
+  /** What reads a log for it, or has read it last. */
+  readonly reader: LogReader | null
   /** Reads from a channel's log from now on. Throws ERR_SSE_INVALID_EVENT for a first event with an id of its own. */
   follow(reader: LogReader, follower: Follower): void
   unfollow(): void
-  /** The position it came to in a log when it followed a channel of it; null when it did not. */
-  placeIn(log: EventLog): string | null
   /** Has what is owed written at once, if the transport has room. */
   flushNow(): void
   /** Has what is owed written in this turn. */

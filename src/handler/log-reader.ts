@@ -55,10 +55,12 @@ export class LogReader {
   /** Events before this sequence are given up, though the log may have them still. */
   #floor = 0
   /** Events before this sequence were in the log when the client came. */
-  readonly #replayEnd: number
+  #replayEnd: number
   #gap: Gap | null = null
   /** Whether the events of the log have to wait for a snapshot. */
   #isHeld = false
+  /** Whether nobody may be given anything. */
+  #isPaused = false
   #snapshot: readonly Frame[] | null = null
   /** Whether the position is to be told though no event tells it. */
   #mustTell = false
@@ -67,10 +69,13 @@ export class LogReader {
   /** The cursor when the last write was made. */
   #writtenCursor: number
 
-  /** @param lastEventId Where the client stands; null when it has no position. */
+  /**
+   * @param from Where the client stands: the last id it got, null when it has no position, or the reader that read the
+   * same log for it before.
+   */
   constructor(
     log: EventLog,
-    lastEventId: string | null,
+    from: string | null | LogReader,
     rules: ReadRules,
     owner: LogReaderOwner,
     shared: SharedReads | null = null,
@@ -81,13 +86,14 @@ export class LogReader {
     this.#shared = shared
     this.#replayEnd = log.next
     this.#cursor = rules.replayStart === 'oldest' ? log.oldest : log.next
-    if (lastEventId !== null) {
-      const position = locate(log, lastEventId)
+    if (typeof from === 'string') {
+      const position = locate(log, from)
       if (position.known) this.#cursor = position.next
-      else this.#meetGap(lastEventId, position.cause)
+      else this.#meetGap(from, position.cause)
     }
     this.#toldCursor = this.#cursor
     this.#writtenCursor = this.#cursor
+    if (from instanceof LogReader) this.#takeOver(from)
   }
 
   /** The sequence that the client gets next. */
@@ -97,6 +103,7 @@ export class LogReader {
 
   /** Events between the client and the end, whether they are for it or not. */
   get lag(): number {
+    if (this.#isPaused) return 0
     return Math.max(0, (this.#end ?? this.log.next) - this.#cursor)
   }
 
@@ -106,6 +113,7 @@ export class LogReader {
 
   /** Whether nothing can be taken now. */
   get isEmpty(): boolean {
+    if (this.#isPaused) return true
     if (this.#gap !== null || this.#snapshot !== null) return false
     return this.#isHeld || (this.lag === 0 && !this.#mustTell)
   }
@@ -140,6 +148,16 @@ export class LogReader {
     return this.#gap !== null || this.#isHeld || this.#snapshot !== null ? undefined : this.positionId
   }
 
+  /** Whether the client is to be given the state before anything else. */
+  get needsState(): boolean {
+    return this.#isHeld || this.#snapshot !== null
+  }
+
+  /** Gives nothing any more, but keeps its place for another reader. */
+  pause(): void {
+    this.#isPaused = true
+  }
+
   /** Waits for a snapshot of the state as it is now: what is in the log so far is behind it. */
   hold(): void {
     this.#isHeld = true
@@ -164,9 +182,10 @@ export class LogReader {
     this.#floor = before
   }
 
-  /** Reads nothing that is appended from now on. */
+  /** Reads nothing that is appended from now on. Without its snapshot a client gets nothing of the log at all. */
   seal(): void {
-    this.#end ??= this.log.next
+    if (this.#isHeld) this.clear()
+    else this.#end ??= this.log.next
   }
 
   /** Owes nothing any more. */
@@ -180,12 +199,13 @@ export class LogReader {
 
   /** Moves what is owed to `into`, in order, until the events in it are `maxBytes` or more. */
   take(maxBytes: number, into: Frame[]): void {
+    if (this.#isPaused) return
     if (this.#gap !== null) this.#takeGap(this.#gap, into)
-    // What follows a gap may have been evicted since the gap was met.
+    if (this.#snapshot !== null) this.#takeSnapshot(this.#snapshot, into)
+    // What follows a gap or a snapshot may have been evicted since.
     this.#lookForGap()
     if (this.#gap !== null) this.#takeGap(this.#gap, into)
     if (this.#isHeld) return
-    if (this.#snapshot !== null) this.#takeSnapshot(this.#snapshot, into)
     if (this.lag > 0) {
       const chunk = this.#shared === null ? null : this.#takeShared(this.#shared, maxBytes)
       if (chunk !== null) into.push(chunk.bytes)
@@ -212,6 +232,15 @@ export class LogReader {
   /** All that was taken so far has been handed to the transport. */
   written(): void {
     this.#writtenCursor = this.#cursor
+  }
+
+  #takeOver(from: LogReader): void {
+    this.#replayEnd = from.#replayEnd
+    this.#cursor = from.#cursor
+    this.#toldCursor = from.#toldCursor
+    this.#writtenCursor = from.#writtenCursor
+    this.#isHeld = from.needsState
+    if (from.#gap !== null) this.#meetGap(from.#gap.asked, from.#gap.cause)
   }
 
   get #oldest(): number {

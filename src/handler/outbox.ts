@@ -1,4 +1,3 @@
-import type { EventLog } from '../buffer/event-log.js'
 import { FrameQueue } from '../buffer/frame-queue.js'
 import { SSEError } from '../errors.js'
 import type { Chunk } from '../wire/chunk.js'
@@ -39,6 +38,11 @@ export class Outbox<Events extends object = EventMap> {
   constructor(limits: ResolvedOptions, owner: LogReaderOwner) {
     this.#limits = limits
     this.#owner = owner
+  }
+
+  /** What reads the log, or has read it last. */
+  get reader(): LogReader | null {
+    return this.#reader
   }
 
   /** Events that wait, those in a log included. */
@@ -89,26 +93,20 @@ export class Outbox<Events extends object = EventMap> {
     const { log } = this.#limits
     this.#sessionId = sessionId
     this.#paddingBytes = paddingBytes
-    if (log !== null) this.#reader = new LogReader(log, lastEventId, this.#limits, this.#owner)
-    this.#head = this.#composeHead()
+    if (log !== null) {
+      assertNoId(this.#limits.firstEvent)
+      this.#reader = new LogReader(log, lastEventId, this.#limits, this.#owner)
+    }
+    this.#head = this.#composeHead(this.#reader)
   }
 
   /** Reads from a channel's log from now on, or from another place in it. Throws for a first event with an id of its own. */
   follow(reader: LogReader): void {
     assertNoId(this.#limits.firstEvent)
-    this.#leaveReader()
+    if (this.#head !== null) this.#head = this.#composeHead(reader)
+    this.#eventsTaken += this.#reader?.eventsTaken ?? 0
+    this.#replayedTaken += this.#reader?.replayedTaken ?? 0
     this.#reader = reader
-    if (this.#head !== null) this.#head = this.#composeHead()
-  }
-
-  /** Reads from the channel's log no more, but keeps the place. */
-  unfollow(): void {
-    this.#reader?.clear()
-  }
-
-  /** The position that was come to in a log; null for another log than the one read from last. */
-  placeIn(log: EventLog): string | null {
-    return this.#reader?.log === log ? this.#reader.positionId : null
   }
 
   hasRoom(reserved: number): boolean {
@@ -250,22 +248,15 @@ export class Outbox<Events extends object = EventMap> {
     return this.#eventsTaken + (this.#reader?.eventsTaken ?? 0)
   }
 
-  #leaveReader(): void {
-    this.#eventsTaken += this.#reader?.eventsTaken ?? 0
-    this.#replayedTaken += this.#reader?.replayedTaken ?? 0
-    this.#reader = null
-  }
-
-  #composeHead(): string {
+  #composeHead(reader: LogReader | null): string {
     const padding = this.#paddingBytes === 0 ? '' : encodeComment(' '.repeat(this.#paddingBytes))
-    return padding + this.#firstBlock(this.#sessionId, this.#reader?.openingId)
+    return padding + this.#firstBlock(reader?.openingId)
   }
 
-  #firstBlock(sessionId: string, position: string | undefined): string {
+  #firstBlock(position: string | undefined): string {
     const { firstEvent, retryMs } = this.#limits
     if (firstEvent === false) return encodeSettings(retryMs, position)
-    if (this.#reader !== null) assertNoId(firstEvent)
-    const first: EventInput = firstEvent ?? { event: 'connected', data: { sessionId } }
+    const first: EventInput = firstEvent ?? { event: 'connected', data: { sessionId: this.#sessionId } }
     return this.checked(
       encodeEvent({
         ...first,
