@@ -9,10 +9,13 @@ import { startClient } from './lib/actors.js'
 import { keep, machine, table } from './lib/report.js'
 import { churn } from './scenarios/churn.js'
 import { connection } from './scenarios/connection.js'
+import { burst, single } from './scenarios/fan-out.js'
 import { idle } from './scenarios/idle.js'
+import { paced } from './scenarios/paced.js'
+import { resume } from './scenarios/resume.js'
 import { stalled } from './scenarios/stalled.js'
 
-const SCENARIOS = [connection, stalled, idle, churn]
+const SCENARIOS = [connection, stalled, idle, churn, burst, single, paced, resume]
 
 const { values: flags, positionals: names } = parseArgs({
   allowPositionals: true,

@@ -1,9 +1,12 @@
 // The load client: a process of its own, driven by calls.
+import { cpuMicroseconds } from '../lib/operating-system.js'
 import { answerCalls } from '../lib/processes.js'
 import { abandon, openConnections, openStalled } from './connections.js'
 import { bodyOf, wrongWith } from './decode.js'
 import { readAll } from './read-all.js'
+import { Readers } from './readers.js'
 
+const readers = new Readers()
 let held = []
 let response = Buffer.alloc(0)
 
@@ -36,7 +39,36 @@ answerCalls({
     }
   },
 
+  /** Has so many read and check what they get; they expect it from event `from` on. */
+  follow: (port, count, expected) => readers.open(port, count, expected),
+
+  /** Tells the publisher how far the slowest reader is. */
+  reportTo: (port) => readers.reportTo(port),
+
+  /** What the readers have got. */
+  followed: () => ({ ...readers.state(), cpuMicros: cpuMicroseconds() }),
+
+  /** Has so many come back at once, from behind an event; resolves when each has all events up to another. */
+  async resume(port, count, { upTo, ...expected }) {
+    const startedAt = performance.now()
+    await readers.open(port, count, expected)
+    await readers.until(upTo)
+    return { wallMs: performance.now() - startedAt }
+  },
+
+  /** Resolves when each reader has so many events. */
+  until: (count) => readers.until(count),
+
+  /** How long events took to come, since this was asked last. */
+  latencies() {
+    const { latencies } = readers
+    const [p50, p99, max] = [0.5, 0.99, 1].map((share) => latencies.percentile(share))
+    latencies.clear()
+    return { p50, p99, max }
+  },
+
   async leave() {
+    await readers.leave()
     const leaving = held.filter((socket) => !socket.destroyed)
     held = []
     await abandon(leaving, { reset: true })

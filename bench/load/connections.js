@@ -2,10 +2,11 @@ import { once } from 'node:events'
 import net from 'node:net'
 
 /** So many may be on their way at once: fewer than the server's backlog. */
-const OPENING_AT_ONCE = 200
+export const OPENING_AT_ONCE = 200
 
-export function request(path = '/') {
-  return `GET ${path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n`
+export function request(path = '/', lastEventId = undefined) {
+  const position = lastEventId === undefined ? '' : `Last-Event-ID: ${lastEventId}\r\n`
+  return `GET ${path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n${position}\r\n`
 }
 
 /** Opens connections that read and throw away; resolves when each has got its first bytes. */

@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { setImmediate as nextTurn } from 'node:timers/promises'
+import { cpuMicroseconds } from '../lib/operating-system.js'
 import { answerCalls } from '../lib/processes.js'
 
 const SCENARIOS = {
@@ -9,11 +10,13 @@ const SCENARIOS = {
   stalled: () => import('./stalled.js'),
   idle: () => import('./idle.js'),
   churn: () => import('./churn.js'),
+  'channel-stalled': () => import('./channel-stalled.js'),
+  'fan-out': () => import('./fan-out.js'),
 }
 
 const [scenario, peer, size] = process.argv.slice(2)
 const { createPeer } = await SCENARIOS[scenario]()
-const { handle, state, release } = await createPeer(peer, JSON.parse(size))
+const { handle, state, release, answers } = await createPeer(peer, JSON.parse(size))
 const server = createServer(handle)
 
 answerCalls({
@@ -23,10 +26,7 @@ answerCalls({
     return server.address().port
   },
 
-  cpuMicroseconds() {
-    const { user, system } = process.cpuUsage()
-    return user + system
-  },
+  cpuMicroseconds,
 
   /** Memory as it is. */
   memory: () => process.memoryUsage(),
@@ -54,4 +54,7 @@ answerCalls({
   state: () => state(),
 
   release: () => release(),
+
+  // What only this scenario answers, or answers in its own way.
+  ...answers,
 })

@@ -95,8 +95,10 @@ export class Subscription implements Follower, LogReaderOwner {
 
   toldGap(gap: Gap): void {
     this.#owner.gapTold()
-    if (gap.continues === 'snapshot' && this.#hooks.onGap !== undefined)
-      this.#takeSnapshot(this.#hooks.onGap, gap)
+    const { onGap } = this.#hooks
+    if (gap.continues !== 'snapshot' || onGap === undefined) return
+    // This may be in the middle of publish(), whose caller has yet to bring the state up to date.
+    queueMicrotask(() => this.#takeSnapshot(onGap, gap))
   }
 
   closed(): void {
@@ -107,6 +109,7 @@ export class Subscription implements Follower, LogReaderOwner {
 
   /** Asks for the state. What is published meanwhile waits in the log. */
   #takeSnapshot(hook: SnapshotHook<EventMap>, gap: Gap | null): void {
+    if (this.#isOver || this.connection.isClosing) return
     this.reader.hold()
     try {
       const { signal } = this.connection
