@@ -1,21 +1,36 @@
-// Measures sluice beside its peers: node bench/run.js [scenario ...] [--rounds n] [--quick] [--markdown]
+// Measures sluice beside its peers: node bench/run.js [scenario ...] [--rounds n] [--quick] [--markdown] [--write]
 //
 // Each round runs every peer once, one after the other, each against a fresh server process; ratios are taken
-// within a round. Ends with 0 unless a delivery was wrong or a run broke: a target that was missed is printed.
+// within a round. `--write` puts the figures of all scenarios into docs/. Ends with 0 unless a delivery was wrong or a run broke: a target that was missed is printed.
 import { relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { startClient } from './lib/actors.js'
 import { keep, machine, table } from './lib/report.js'
-import { churn } from './scenarios/churn.js'
-import { connection } from './scenarios/connection.js'
+import { write } from './lib/write.js'
+import { channelStalled } from './scenarios/channel-stalled.js'
+import { channelChurn, churn } from './scenarios/churn.js'
+import { channelConnection, connection } from './scenarios/connection.js'
 import { burst, single } from './scenarios/fan-out.js'
-import { idle } from './scenarios/idle.js'
+import { channelIdle, idle } from './scenarios/idle.js'
 import { paced } from './scenarios/paced.js'
 import { resume } from './scenarios/resume.js'
 import { stalled } from './scenarios/stalled.js'
 
-const SCENARIOS = [connection, stalled, idle, churn, burst, single, paced, resume]
+const SCENARIOS = [
+  connection,
+  stalled,
+  idle,
+  churn,
+  burst,
+  single,
+  paced,
+  resume,
+  channelConnection,
+  channelStalled,
+  channelIdle,
+  channelChurn,
+]
 
 const { values: flags, positionals: names } = parseArgs({
   allowPositionals: true,
@@ -23,6 +38,7 @@ const { values: flags, positionals: names } = parseArgs({
     rounds: { type: 'string' },
     quick: { type: 'boolean', default: false },
     markdown: { type: 'boolean', default: false },
+    write: { type: 'boolean', default: false },
   },
 })
 const rounds = flags.rounds === undefined ? undefined : Number(flags.rounds)
@@ -33,10 +49,14 @@ for (const name of names) {
   if (SCENARIOS.some((scenario) => scenario.name === name)) continue
   fail(`There is no scenario '${name}'; expected some of ${SCENARIOS.map(({ name }) => name).join(', ')}.`)
 }
+if (flags.write && (flags.quick || names.length > 0)) {
+  fail('--write is for all scenarios at their full size; leave out --quick and the names.')
+}
 
 const results = { at: new Date().toISOString(), machine: machine(), quick: flags.quick, scenarios: {} }
 const rows = []
 const notes = []
+const charts = []
 for (const scenario of SCENARIOS) {
   if (names.length > 0 && !names.includes(scenario.name)) continue
   const size = flags.quick ? scenario.quick : scenario.full
@@ -46,6 +66,7 @@ for (const scenario of SCENARIOS) {
   const of = (peer, key) => figures[peer].map((round) => round[key])
   rows.push(...scenario.compare(of, size).map((row) => ({ scenario: scenario.name, ...row })))
   notes.push(...scenario.notes(of, size))
+  charts.push(...(scenario.charts?.(of, size) ?? []))
 }
 
 if (rows.length > 0) console.log(table(rows))
@@ -55,6 +76,14 @@ if (!flags.markdown) {
   console.log(`- results: ${relative(process.cwd(), fileURLToPath(await keep(results)))}`)
 } else {
   await keep(results)
+}
+if (flags.write) await writeDown()
+
+/** A page of which a part is missing would be wrong. */
+async function writeDown() {
+  if (process.exitCode === 1) return console.error('Nothing was written: a run broke.')
+  const files = await write({ at: results.at, machine: results.machine, table: table(rows), notes, charts })
+  console.error(`written: ${files.map((file) => relative(process.cwd(), fileURLToPath(file))).join(', ')}`)
 }
 
 /** What each peer gave in each round; null when a run broke, which is said and makes the exit code 1. */

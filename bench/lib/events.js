@@ -16,10 +16,12 @@ export function textFor(eventBytes) {
 
 export const SMALL_TEXT = textFor(150)
 
-/** Makes an event with an id 150 bytes long. */
-export const SHARED_TEXT = 'x'.repeat(150 - frameWithId({ seq: 100_000, text: '' }).length)
+/** Text that makes an event with an id so many bytes long. */
+export function sharedText(eventBytes = 150) {
+  return 'x'.repeat(eventBytes - frameWithId({ seq: 100_000, text: '' }).length)
+}
 
-/** The same with a time of eleven digits in it. */
+/** Makes an event with an id and a time of eleven digits 150 bytes long. */
 export const TIMED_TEXT = 'x'.repeat(150 - frameWithId({ seq: 100_000, at: 1e10, text: '' }).length)
 
 /** Microseconds of a clock that all processes of this machine share. */

@@ -27,8 +27,8 @@ answerCalls({
     held.push(...(await openConnections(port, count)))
   },
 
-  async stall(port, count) {
-    held.push(...(await openStalled(port, count)))
+  async stall(port, count, path) {
+    held.push(...(await openStalled(port, count, path)))
   },
 
   /** How many of the connections held are still open, and what they have read. */

@@ -27,12 +27,12 @@ export async function openConnections(port, count) {
 }
 
 /** Connections that send their request and read nothing, ever. */
-export async function openStalled(port, count) {
+export async function openStalled(port, count, path = '/stalled') {
   const opening = Array.from({ length: count }, async () => {
     const socket = net.connect(port, '127.0.0.1')
     socket.pause()
     socket.on('error', ignoreReset)
-    socket.write(request('/stalled'))
+    socket.write(request(path))
     await once(socket, 'connect')
     return socket
   })

@@ -88,6 +88,18 @@ export const stalled = {
     ]
   },
 
+  charts: (of, size) => [
+    {
+      title: `stalled: growth of resident memory per client; those that do not wait were offered only ${bytes(size.boundedBytes)}`,
+      bars: stalled.peers.map((peer) => ({
+        label: peer,
+        values: of(peer, 'rssPerClient'),
+        show: bytes,
+        isOurs: peer.startsWith(SLUICE),
+      })),
+    },
+  ],
+
   notes(of, size) {
     return [
       `stalled: ${size.clients} clients, ${bytes(size.offeredBytes)} offered to each in events of 16 KiB if not said otherwise, of which ` +

@@ -2,27 +2,28 @@ import { EVENT_NAME } from '../lib/events.js'
 import { keeperOf } from './keepers.js'
 
 export async function createPeer(name) {
-  const kept = new Set()
-  const keep = await keeperOf(name, kept)
+  const { keep, count } = await keeperOf(name)
   const used = { producersEnded: 0, signalsAborted: 0 }
 
   /** Uses what is made on first use and leaves a permit unused, so that there is something to be left behind. */
-  async function use(sse) {
+  async function use({ sse, channel }) {
     sse.signal.addEventListener('abort', () => {
       used.signalsAborted += 1
     })
-    const permit = await sse.requestSend()
+    const producer = channel ?? sse
+    const permit = await producer.requestSend()
     permit.send({ event: EVENT_NAME, data: {} })
-    await sse.requestSend()
+    // A channel outlives its readers, and a permit for it would too.
+    if (channel === undefined) await sse.requestSend()
     await sse.closed
     used.producersEnded += 1
   }
 
   return {
     async handle(req, res) {
-      const opened = keep(req, res)
-      if (name === 'sluice') await use(opened)
+      const opened = await keep(req, res)
+      if (opened?.sse !== undefined) await use(opened)
     },
-    state: () => ({ kept: kept.size, ...used }),
+    state: () => ({ kept: count(), ...used }),
   }
 }

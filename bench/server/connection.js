@@ -34,6 +34,33 @@ const PEERS = {
     }
   },
 
+  async 'sluice channel requestSend'({ events }) {
+    const { createChannel, createSSEHandler } = await import('sluice')
+    return async (req, res) => {
+      // Waits for its reader, as the others do.
+      const channel = createChannel({ slowConsumer: 'wait' })
+      channel.subscribe(createSSEHandler(req, res))
+      for (let seq = 0; seq < events; seq += 1) {
+        const permit = await channel.requestSend()
+        permit.send({ event: EVENT_NAME, data: { seq, text: SMALL_TEXT } })
+      }
+      channel.end()
+    }
+  },
+
+  async 'sluice channel send'({ events }) {
+    const { createChannel, createSSEHandler } = await import('sluice')
+    return async (req, res) => {
+      // Waits for its reader, as the others do.
+      const channel = createChannel({ slowConsumer: 'wait' })
+      channel.subscribe(createSSEHandler(req, res))
+      for (let seq = 0; seq < events; seq += 1) {
+        await channel.send({ event: EVENT_NAME, data: { seq, text: SMALL_TEXT } })
+      }
+      channel.end()
+    }
+  },
+
   'res.write + await drain'({ events }) {
     return async (_req, res) => {
       res.writeHead(200, STREAM_HEADERS)

@@ -1,6 +1,6 @@
 import { keeperOf } from './keepers.js'
 
 export async function createPeer(name) {
-  const kept = new Set()
-  return { handle: await keeperOf(name, kept), state: () => ({ kept: kept.size }) }
+  const { keep, count } = await keeperOf(name)
+  return { handle: keep, state: () => ({ kept: count() }) }
 }

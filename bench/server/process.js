@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { cpuMicroseconds } from '../lib/operating-system.js'
+import { cpuMicroseconds, forgetPeak, peakRss } from '../lib/operating-system.js'
 import { answerCalls } from '../lib/processes.js'
 
 const SCENARIOS = {
@@ -10,7 +10,6 @@ const SCENARIOS = {
   stalled: () => import('./stalled.js'),
   idle: () => import('./idle.js'),
   churn: () => import('./churn.js'),
-  'channel-stalled': () => import('./channel-stalled.js'),
   'fan-out': () => import('./fan-out.js'),
 }
 
@@ -38,6 +37,9 @@ answerCalls({
     globalThis.gc()
     return process.memoryUsage()
   },
+
+  peakRss,
+  forgetPeak,
 
   connections: () =>
     new Promise((resolve, reject) => {

@@ -3,8 +3,6 @@ import os from 'node:os'
 import { parse } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 
-/** Streams that ask within this time share one measurement. */
-const SHARED_FOR_MS = 500
 /** Use is measured since the last time, but not over longer than this. */
 const MAX_SPAN_MS = 5000
 const FIRST_SPAN_MS = 250
@@ -17,21 +15,10 @@ const MS_PER_TICK = 10
 
 const DISK = parse(process.cwd()).root
 
-let measurement = null
-let measuredAt = Number.NEGATIVE_INFINITY
 let previous = null
 
-/** How the machine is doing: figures of this very moment, or of at most half a second ago. */
-export function measureMachine() {
-  const now = performance.now()
-  if (measurement === null || now - measuredAt >= SHARED_FOR_MS) {
-    measuredAt = now
-    measurement = measure()
-  }
-  return measurement
-}
-
-async function measure() {
+/** How the machine is doing now. */
+export async function measureMachine() {
   let before = previous
   if (before === null || performance.now() - before.takenAt > MAX_SPAN_MS) {
     before = await readCounters()

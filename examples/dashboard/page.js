@@ -17,7 +17,7 @@ const points = []
 const cuts = []
 const newLines = []
 let figures = null
-let figuresNumber = 0
+let connection = null
 let lastNumber = null
 let lastId = ''
 let isPlotStale = false
@@ -47,40 +47,53 @@ function connect() {
     showStatus('refused')
     setTimeout(connect, REFUSED_RETRY_MS)
   })
-  stream.addEventListener('connected', (event) => {
-    lastId = event.lastEventId
+  // The place in the channel, when no event of it tells: at the start, and behind a snapshot.
+  for (const name of ['connected', 'position']) stream.addEventListener(name, notePlace)
+  stream.addEventListener('snapshot', (event) => {
+    const snapshot = JSON.parse(event.data)
+    lastNumber = snapshot.lastNumber
+    received.length = 0
+    points.splice(0, points.length, ...snapshot.points.map(pointOf))
+    newLines.length = 0
+    logList.replaceChildren()
+    figures = snapshot.figures
+    isPlotStale = true
+    showSoon()
+  })
+  stream.addEventListener('earlier-line', (event) => {
+    keep(newLines, MAX_LINES, JSON.parse(event.data).text)
     showSoon()
   })
   stream.addEventListener('gap', (event) => {
     const gap = JSON.parse(event.data)
-    lastId = event.lastEventId
     counts.gaps += 1
-    // In another history the numbers begin anew.
-    if (gap.cause !== 'evicted') lastNumber = null
     showNotice(`Events between ${gap.asked} and now cannot be replayed (${gap.cause}); the server says so.`)
     showSoon()
   })
   onNumbered(stream, 'figures', (data) => {
     figures = data
-    figuresNumber = data.n
-    keep(points, MAX_POINTS, {
-      at: data.at,
-      cpu: data.cpuPercent,
-      memory: (data.memory.usedBytes / data.memory.totalBytes) * 100,
-    })
+    keep(points, MAX_POINTS, pointOf(data))
     isPlotStale = true
   })
   onNumbered(stream, 'line', (data) => keep(newLines, MAX_LINES, data.text))
   onNumbered(stream, 'cut', (data) => {
+    // Every page is told of every cut; this one draws its own.
+    if (!session.startsWith(data.session)) return
     keep(cuts, MAX_POINTS, data.at)
     isPlotStale = true
   })
+  // Said to this page alone.
+  stream.addEventListener('connection', (event) => {
+    connection = JSON.parse(event.data)
+    showSoon()
+  })
+  stream.addEventListener('notice', (event) => showNotice(event.data))
 }
 
 function onNumbered(stream, name, take) {
   stream.addEventListener(name, (event) => {
     const data = JSON.parse(event.data)
-    lastId = event.lastEventId
+    notePlace(event)
     counts.received += 1
     keep(received, MAX_RECEIVED, data.n)
     if (lastNumber !== null && data.n <= lastNumber) counts.repeated += 1
@@ -91,6 +104,17 @@ function onNumbered(stream, name, take) {
     take(data)
     showSoon()
   })
+}
+
+/** For a stream that this page opens anew. One that EventSource reconnects knows its place itself. */
+function notePlace(event) {
+  if (event.lastEventId === '') return
+  lastId = event.lastEventId
+  showSoon()
+}
+
+function pointOf({ at, cpuPercent, memory }) {
+  return { at, cpu: cpuPercent, memory: (memory.usedBytes / memory.totalBytes) * 100 }
 }
 
 /** Appends to a list that keeps its newest items only. */
@@ -152,6 +176,8 @@ function showSoon() {
 
 function show() {
   show.session()
+  if (connection !== null) show.connection(connection)
+  connection = null
   if (figures !== null) show.figures(figures)
   figures = null
   if (newLines.length > 0) show.lines(newLines.splice(0))
@@ -163,7 +189,7 @@ show.session = () => {
   const isConnected = element('status').dataset.state === 'connected'
   if (!isConnected) {
     element('phase').textContent = 'no connection'
-    for (const id of ['queue', 'dropped', 'replayed']) element(id).textContent = '–'
+    for (const id of ['queue', 'dropped', 'replayed', 'readers']) element(id).textContent = '–'
   }
   element('last-id').textContent = lastId === '' ? '–' : lastId
   element('last-number').textContent = lastNumber === null ? '–' : count(lastNumber)
@@ -173,16 +199,20 @@ show.session = () => {
   }
 }
 
-show.figures = ({ host, uptimeS, cores, cpuPercent, load, memory, disk, processes, connection, at }) => {
+show.connection = ({ phase, queuedEvents, queuedBytes, dropped, eventsReplayed, readers }) => {
+  element('phase').textContent = phase
+  element('queue').textContent = `${count(queuedEvents)} events, ${bytes(queuedBytes)}`
+  element('dropped').textContent = count(dropped)
+  element('replayed').textContent = count(eventsReplayed)
+  element('readers').textContent = count(readers)
+}
+
+show.figures = ({ n, host, uptimeS, cores, cpuPercent, load, memory, disk, processes, at }) => {
   element('host').textContent = `${host}, up ${duration(uptimeS)}`
   meter('cpu', cpuPercent, `${cores} ${cores === 1 ? 'core' : 'cores'}, load ${load.join('  ')}`)
   meter('memory', (memory.usedBytes / memory.totalBytes) * 100, share(memory))
   meter('disk', (disk.usedBytes / disk.totalBytes) * 100, `${share(disk)} on ${disk.path}`)
-  element('plot-event').textContent = `event ${figuresNumber}, ${new Date(at).toLocaleTimeString()}`
-  element('phase').textContent = connection.phase
-  element('queue').textContent = `${count(connection.queuedEvents)} events, ${bytes(connection.queuedBytes)}`
-  element('dropped').textContent = count(connection.dropped)
-  element('replayed').textContent = count(connection.eventsReplayed)
+  element('plot-event').textContent = `event ${n}, ${new Date(at).toLocaleTimeString()}`
   element('processes').hidden = processes === undefined
   if (processes !== undefined) processRows(processes)
 }

@@ -8,8 +8,8 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { createAccessLog, noAccessLog } from './access-log.js'
-import { createSessions, isSessionId } from './sessions.js'
-import { cutStream, openStream } from './stream.js'
+import { createFeed } from './feed.js'
+import { createStreams, isSessionId } from './streams.js'
 
 const DEFAULT_PORT = 8080
 
@@ -20,7 +20,11 @@ const FILES = new Map([
 ])
 
 const { wantedPort, logPath, accessLog } = readSettings()
-const sessions = createSessions()
+const feed = createFeed(logPath, (error) => {
+  console.error(error)
+  streams.notify('A producer of the server failed, and is started anew; the terminal of the server says why.')
+})
+const streams = createStreams(feed, accessLog)
 const server = createServer((req, res) => {
   res.on('finish', () => accessLog.write(`${req.method} ${pathOf(req).slice(0, 200)} ${res.statusCode}`))
   answer(req, res).catch((error) => {
@@ -95,21 +99,15 @@ async function answer(req, res) {
   res.end(req.method === 'HEAD' ? undefined : body)
 }
 
-function events(req, res, id) {
-  if (id !== null && !isSessionId(id)) return sendText(res, 400, 'The session is no UUID.')
-  const session = sessions.enter(id)
-  if (session === null) {
-    res.setHeader('Retry-After', '5')
-    return sendText(res, 503, 'As many streams are open as this example allows.')
-  }
-  const sse = openStream(req, res, session, logPath, accessLog)
-  // A session without a name, such as curl's, has nobody who could come back to it.
-  if (id === null) void sse.closed.then(() => sessions.forget(session))
+function events(req, res, session) {
+  if (session !== null && !isSessionId(session)) return sendText(res, 400, 'The session is no UUID.')
+  if (streams.open(req, res, session ?? undefined)) return
+  res.setHeader('Retry-After', '5')
+  sendText(res, 503, 'As many streams are open as this example allows.')
 }
 
-function cut(res, id) {
-  const session = sessions.get(id)
-  if (session === null || !cutStream(session)) return sendText(res, 404, 'This session has no stream to cut.')
+function cut(res, session) {
+  if (!streams.cut(session)) return sendText(res, 404, 'This session has no stream to cut.')
   res.writeHead(204).end()
 }
 
@@ -155,10 +153,14 @@ function sayHello() {
 `)
 }
 
-/** Every client gets what was accepted for it, then the end of its stream; the process ends by itself. */
+/**
+ * Every client gets what was published before, then the end of its stream; the process ends by itself. The streams are
+ * closed first: a client whose channel has ended would be told not to come back, and the next server is for it, too.
+ */
 async function shutDown() {
   server.close()
-  await sessions.closeAll('shutdown')
+  await streams.closeAll('shutdown')
+  feed.end()
   server.closeAllConnections()
   accessLog.close()
 }

@@ -84,7 +84,7 @@ export class Subscription implements Follower, LogReaderOwner {
 
   advanced(): void {
     if (this.#isOver) return
-    this.completeIfDone()
+    if (this.#owner.isEnded) this.completeIfDone()
     this.#owner.advanced(this)
   }
 

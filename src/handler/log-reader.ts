@@ -217,8 +217,7 @@ export class LogReader {
   /** What is owed as a chunk that others may get, too; null when there is more to say, or nothing. */
   takeChunk(maxBytes: number): Chunk | null {
     if (this.#shared === null || this.#gap !== null || this.#snapshot !== null || this.#mustTell) return null
-    if (this.isEmpty) return null
-    if (this.#cursor < this.#oldest || this.#isPositionFarOff()) return null
+    if (this.#isHeld || this.lag === 0 || this.#cursor < this.#oldest || this.#isPositionFarOff()) return null
     return this.#takeShared(this.#shared, maxBytes)
   }
 
@@ -309,8 +308,8 @@ export class LogReader {
   }
 
   #isPositionFarOff(): boolean {
-    const { maxEvents, maxBytes, oldest } = this.log
     if (this.#cursor === this.#toldCursor) return false
+    const { maxEvents, maxBytes, oldest } = this.log
     if (this.#cursor - this.#toldCursor > maxEvents / PARTS_UNTOLD) return true
     return this.log.bytesFrom(Math.max(this.#toldCursor, oldest)) - this.lagBytes > maxBytes / PARTS_UNTOLD
   }

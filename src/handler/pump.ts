@@ -100,7 +100,6 @@ export class Pump implements Flushable {
     if (this.#isStopped) return
     try {
       if (this.#isWaiting) this.#block()
-      else if (this.#source.isEmpty && this.#frames.length === 0) this.#owner.emptied()
       else this.#write()
     } catch (error) {
       this.#owner.failed(error)
@@ -153,7 +152,7 @@ export class Pump implements Flushable {
   #nextChunk(): Chunk | null {
     const shared = this.#frames.length === 0 ? this.#source.takeChunk(MAX_WRITE_BYTES) : null
     if (shared !== null) return shared
-    this.#take()
+    if (!this.#source.isEmpty) this.#take()
     const frames = this.#frames
     this.#frames = NO_FRAMES
     return frames.length === 0 ? null : new Chunk(frames)

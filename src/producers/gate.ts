@@ -140,7 +140,7 @@ export class Gate<Events extends object = EventMap, Block = string> implements P
   /** To be called when slots became free: serves those who wait. */
   serve(): void {
     // Serving runs code of the event log, which may free slots and call this again.
-    if (this.#isServing) return
+    if (this.#firstWaiter === null || this.#isServing) return
     this.#isServing = true
     try {
       while (this.#firstWaiter !== null) {

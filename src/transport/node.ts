@@ -121,10 +121,11 @@ class NodeTransport implements Transport {
       this.#isWaiting = typeof result === 'boolean' ? !result : res.writableNeedDrain
       if (this.#isWaiting) res.once('drain', this.#onTaken)
     } else if (this.#isHeadOut && res.socket !== null) {
+      const { socket } = res
       // The response would hand the kernel four pieces, framing included, where one does.
-      res.socket.write(res.chunkedEncoding ? chunk.http1 : chunk.bytes, this.#onTaken)
+      socket.write(res.chunkedEncoding ? chunk.http1 : chunk.bytes, this.#onTaken)
       // The system call was made inside write(): mostly the kernel has everything by now.
-      this.#isWaiting = res.socket.writableLength > 0
+      this.#isWaiting = socket.writableLength > 0
     } else {
       res.write(chunk.bytes, this.#onTaken)
     }

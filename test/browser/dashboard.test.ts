@@ -11,6 +11,7 @@ import { serve } from '../support/server.js'
 import { until } from '../support/until.js'
 
 const CUTS = 5
+const TABS = 4
 
 /** Keeps every text that the status has shown, however shortly. */
 const RECORD_STATUSES = `addEventListener('DOMContentLoaded', () => {
@@ -69,9 +70,9 @@ describe('the dashboard example', { timeout: 60_000 }, () => {
       await eventually(() => text(page, 'replayed')).toMatch(/^[1-9]\d*$/)
     }
 
-    const received = (await page.evaluate('window.received')) as number[]
+    const received = await receivedBy(page)
     expect(received.length).toBeGreaterThan(3 * CUTS)
-    expect(received).toEqual(Array.from(received, (_, index) => index + 1))
+    expect(received).toEqual(Array.from(received, (_, index) => (received[0] as number) + index))
     expect(await text(page, 'reconnects')).toBe(String(CUTS))
     expect([await text(page, 'missed'), await text(page, 'repeated'), await text(page, 'gaps')]).toEqual([
       '0',
@@ -85,6 +86,77 @@ describe('the dashboard example', { timeout: 60_000 }, () => {
     expect(await page.locator('#log li').allTextContents()).toEqual(
       Array.from({ length: CUTS }, (_, index) => `line ${index + 1}, written while the page is away`),
     )
+  })
+
+  it('shows several tabs the same, each event once, whichever of them is cut', async () => {
+    const logPath = join(await makeFolder(), 'app.log')
+    await writeFile(logPath, 'a line from before\n')
+    const { url } = await startDashboard(['--log', logPath])
+    const tabs = await openTabs(TABS)
+    for (const tab of tabs) {
+      await tab.addInitScript(RECORD_STATUSES)
+      await tab.goto(url)
+    }
+    const [steady, ...unlucky] = tabs as [Page, ...Page[]]
+    for (const tab of tabs) await eventually(() => text(tab, 'readers')).toBe(String(TABS))
+
+    for (let cuts = 1; cuts <= CUTS; cuts += 1) {
+      // One after another, and all at once at the end.
+      const cutNow = cuts === CUTS ? unlucky : [unlucky[cuts % unlucky.length] as Page]
+      const before = await Promise.all(tabs.map((tab) => text(tab, 'reconnects')))
+      for (const tab of cutNow) await eventually(() => text(tab, 'phase')).toBe('flowing')
+      await Promise.all(cutNow.map((tab) => tab.locator('#cut').click()))
+      await appendFile(logPath, `line ${cuts}\n`)
+      for (const tab of tabs) {
+        await logLine(tab, `line ${cuts}`).waitFor()
+        const reconnects = Number(before[tabs.indexOf(tab)]) + (cutNow.includes(tab) ? 1 : 0)
+        await eventually(() => text(tab, 'reconnects')).toBe(String(reconnects))
+      }
+    }
+
+    const wholeLog = [
+      'a line from before',
+      ...Array.from({ length: CUTS }, (_, index) => `line ${index + 1}`),
+    ]
+    for (const tab of tabs) {
+      expect(await tab.locator('#log li').allTextContents()).toEqual(wholeLog)
+      const received = await receivedBy(tab)
+      expect(received.length).toBeGreaterThan(2 * CUTS)
+      expect(received).toEqual(Array.from(received, (_, index) => (received[0] as number) + index))
+      expect([await text(tab, 'missed'), await text(tab, 'repeated'), await text(tab, 'gaps')]).toEqual([
+        '0',
+        '0',
+        '0',
+      ])
+    }
+    expect(await steady.evaluate('statuses')).toEqual(['connected'])
+    expect(await text(steady, 'replayed')).toBe('0')
+  })
+
+  it('begins in a tab that is opened late with what the others show', async () => {
+    const logPath = join(await makeFolder(), 'app.log')
+    await writeFile(logPath, '')
+    const { url } = await startDashboard(['--log', logPath])
+    const [early, late] = (await openTabs(2)) as [Page, Page]
+    await early.goto(url)
+    await eventually(() => text(early, 'phase')).toBe('flowing')
+    await appendFile(logPath, Array.from({ length: 150 }, (_, index) => `line ${index + 1}\n`).join(''))
+    await logLine(early, 'line 150').waitFor()
+    await late.goto(url)
+    await logLine(late, 'line 150').waitFor()
+    await appendFile(logPath, 'line 151\n')
+    for (const tab of [early, late]) {
+      await logLine(tab, 'line 151').waitFor()
+      expect(await tab.locator('#log li').allTextContents()).toEqual(
+        Array.from({ length: 100 }, (_, index) => `line ${index + 52}`),
+      )
+    }
+    expect([await text(late, 'missed'), await text(late, 'repeated'), await text(late, 'gaps')]).toEqual([
+      '0',
+      '0',
+      '0',
+    ])
+    expect(await plottedPixels(late)).toBeGreaterThan(0)
   })
 
   it('tells a page whose server was restarted that its history is gone', async () => {
@@ -148,12 +220,14 @@ describe('the dashboard example', { timeout: 60_000 }, () => {
     curl.stdout.setEncoding('utf8').on('data', (part: string) => {
       seen += part
     })
-    await until(() => /event: figures\n.*\n\n/.test(seen) && /event: line\n.*\n\n/.test(seen))
+    await until(() => /event: figures\n.*\n\n/.test(seen) && / opened"\}\n\n/.test(seen))
+    expect(seen).toMatch(/^retry: 1000\nevent: connected\ndata: \{"sessionId":"[0-9a-f-]{36}"\}\n\n/)
+    expect(seen).toMatch(/\n\nevent: snapshot\ndata: \{"lastNumber":\d.*\n\nid: \S+-\d\nevent: position\n/)
+    expect(seen).toMatch(/\n\nevent: connection\ndata: \{"sessionId":.*"phase":"\w+".*"readers":1\}\n\n/)
+    expect(seen).toMatch(/\n\nid: \S+-\d\nevent: figures\ndata: \{"n":\d,"at":\d+,.*"cpuPercent":\d/)
     expect(seen).toMatch(
-      /^id: \S+-0\nretry: 1000\nevent: connected\ndata: \{"sessionId":"[0-9a-f-]{36}"\}\n\n/,
+      /\n\nid: \S+-\d\nevent: line\ndata: \{"n":\d,"text":"\S+ stream [0-9a-f]{8} opened"\}/,
     )
-    expect(seen).toMatch(/event: figures\ndata: \{"n":\d,"at":\d+,.*"cpuPercent":\d/)
-    expect(seen).toMatch(/event: line\ndata: \{"n":\d,"text":"\S+ stream [0-9a-f]{8} opened"\}/)
   })
 
   it('goes on with a log file that is missing at first, is cut short, or is replaced', async () => {
@@ -195,7 +269,7 @@ describe('the dashboard example', { timeout: 60_000 }, () => {
     expect(all).toEqual(Array.from(all, (_, index) => `line ${100_000 - all.length + 1 + index}`))
   })
 
-  it('has room for 100 sessions, and forgets one that nobody is connected to for a new one', async () => {
+  it('has room for 100 sessions, and for another one when one of them has left', async () => {
     const { url } = await startDashboard()
     const streamOf = (session: string) => `${url}events?session=${session}`
     const [first, ...others] = Array.from({ length: 100 }, () => crypto.randomUUID()) as [string, ...string[]]
@@ -295,8 +369,24 @@ async function plottedPixels(page: Page): Promise<number> {
   })()`)) as number
 }
 
+/** The lines of the log, those of the snapshot included. */
 function lines(client: TestClient): string[] {
-  return client.events.filter(({ event }) => event === 'line').map(({ data }) => JSON.parse(data).text)
+  return client.events
+    .filter(({ event }) => event === 'line' || event === 'earlier-line')
+    .map(({ data }) => JSON.parse(data).text)
+}
+
+/** The numbers of the events that a page has got since its snapshot. */
+async function receivedBy(page: Page): Promise<number[]> {
+  return (await page.evaluate('window.received')) as number[]
+}
+
+/** Tabs of one browser. */
+async function openTabs(count: number): Promise<Page[]> {
+  const first = await openPage()
+  const tabs = [first]
+  while (tabs.length < count) tabs.push(await first.context().newPage())
+  return tabs
 }
 
 async function statusOf(
