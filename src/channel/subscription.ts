@@ -61,13 +61,17 @@ export class Subscription implements Follower, LogReaderOwner {
   start(): void {
     this.connection.follow(this.reader, this)
     const hook = this.#hooks.onSubscribe ?? this.#hooks.onGap
-    if (this.reader.isWaiting && hook !== undefined) this.#takeSnapshot(hook, null)
+    if (this.reader.isWaiting) {
+      if (hook !== undefined) this.#takeSnapshot(hook, null)
+      // A subscription before this one waited for a snapshot; this one wants none.
+      else this.reader.resumeWith([])
+    }
     this.completeIfDone()
   }
 
   /** Ends the stream if its client has all there will ever be. */
   completeIfDone(): void {
-    if (!this.#owner.isEnded || !this.reader.isCaughtUp || this.#isOver) return
+    if (!this.#owner.isEnded || this.#isOver || this.connection.isClosing || !this.reader.isCaughtUp) return
     if (this.connection.answerNoContent()) return
     // Else a client that some events were not for would come back for ever, to ask for them.
     if (this.reader.tellEnd()) this.connection.wake()

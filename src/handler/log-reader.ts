@@ -200,9 +200,8 @@ export class LogReader {
   /** Moves what is owed to `into`, in order, until the events in it are `maxBytes` or more. */
   take(maxBytes: number, into: Frame[]): void {
     if (this.#isPaused) return
-    if (this.#gap !== null) this.#takeGap(this.#gap, into)
+    if (this.#gap !== null) this.#takeGap(this.#asItIsNow(this.#gap), into)
     if (this.#snapshot !== null) this.#takeSnapshot(this.#snapshot, into)
-    // What follows a gap or a snapshot may have been evicted since.
     this.#lookForGap()
     if (this.#gap !== null) this.#takeGap(this.#gap, into)
     if (this.#isHeld) return
@@ -273,6 +272,12 @@ export class LogReader {
       this.replayedTaken += Math.min(events, this.#replayEnd - this.#cursor)
     }
     this.#cursor = next
+  }
+
+  /** What follows a gap may have been evicted since it was met: that is one hole, told once. */
+  #asItIsNow(gap: Gap): Gap {
+    if (gap.continues !== 'snapshot' && this.#cursor < this.#oldest) this.#meetGap(gap.asked, gap.cause)
+    return this.#gap ?? gap
   }
 
   #lookForGap(): void {

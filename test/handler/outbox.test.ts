@@ -813,6 +813,10 @@ class Model {
     const into = [...this.head]
     if (this.retry !== null) into.push({ retry: this.retry })
     into.push(...this.comments.map((comment) => ({ comment })))
+    // What was evicted since the gap was met is a part of it.
+    if (this.log !== null && this.gap !== null && this.cursor < this.log.oldest) {
+      this.meetGap(this.log, this.gap.asked, this.gap.cause)
+    }
     this.takeGap(into)
     if (this.log !== null && this.cursor < this.log.oldest) {
       this.meetGap(this.log, formatEventId('here', this.cursor - 1), 'evicted')
