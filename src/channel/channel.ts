@@ -319,8 +319,6 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
   }
 
   #append({ text, label }: Block): number {
-    this.#burstEvents += 1
-    this.#burstUnits += text.length
     let sequence: number
     try {
       sequence = this.#options.log.append(text, label)
@@ -328,6 +326,8 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
       throw logFailed(cause)
     }
     this.#published += 1
+    this.#burstEvents += 1
+    this.#burstUnits += text.length
     // Without readers nobody listens to the log, but a burst is to end all the same.
     this.#audience.schedule(this.#isBurst(0))
     this.#relieve(text.length)
@@ -399,7 +399,7 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
   }
 
   #subscribable(subscriber: Subscriber): Followable {
-    const connection = typeof subscriber === 'object' && subscriber !== null ? connectionOf(subscriber) : null
+    const connection = connectionOf(subscriber)
     if (connection === null) {
       throw new SSEError(
         'ERR_SSE_INVALID_OPTION',

@@ -15,7 +15,7 @@ import type { ClosedInfo, SSEHandlerEvents, SSEHandlerStats } from './sse-handle
 import type { Transport } from './transport.js'
 
 /** The connection behind a handler, for channels; null for what is no handler. */
-export let connectionOf: (handler: object) => Followable | null
+export let connectionOf: (handler: unknown) => Followable | null
 
 /**
  * One connection to one client. Made by `createSSEHandler`.
@@ -25,7 +25,8 @@ export let connectionOf: (handler: object) => Followable | null
  */
 export class SSEHandler<Events extends object = EventMap> extends EventEmitter<SSEHandlerEvents> {
   static {
-    connectionOf = (handler) => (#connection in handler ? handler.#connection : null)
+    connectionOf = (handler) =>
+      typeof handler === 'object' && handler !== null && #connection in handler ? handler.#connection : null
   }
 
   readonly #connection: Connection<Events>
