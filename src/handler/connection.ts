@@ -37,6 +37,9 @@ export class Connection<Events extends object>
   lastEventId: string | null = null
   dropped = 0
   gaps = 0
+  #heartbeatsMissed = 0
+  /** Bytes that the peer had not taken when the last heartbeat was due. */
+  #pendingAtBeat = 0
   /** Whether the end has begun or has been asked for. */
   isClosing = false
   readonly sessionId: string
@@ -120,6 +123,7 @@ export class Connection<Events extends object>
       waiters: gate.waiting,
       dropped: this.dropped,
       gaps: this.gaps,
+      heartbeatsMissed: this.#heartbeatsMissed,
       lastId: outbox.lastId,
     }
   }
@@ -417,15 +421,30 @@ export class Connection<Events extends object>
   #beat(): void {
     const { clock, heartbeatMs, heartbeatFormat } = this.#options
     const dueInMs = this.pump.lastWriteAt + heartbeatMs - clock.now()
-    if (dueInMs <= 0) {
-      this.outbox.setHeartbeat(
-        heartbeatFormat === 'event'
-          ? encodeEvent({ event: 'heartbeat', data: { timestamp: Date.now() } })
-          : HEARTBEAT_COMMENT,
-      )
-      this.pump.wake()
+    if (dueInMs > 0) {
+      this.#scheduleHeartbeat(dueInMs)
+      return
     }
-    this.#scheduleHeartbeat(dueInMs <= 0 ? heartbeatMs : dueInMs)
+    this.#scheduleHeartbeat(heartbeatMs)
+    this.outbox.setHeartbeat(
+      heartbeatFormat === 'event'
+        ? encodeEvent({ event: 'heartbeat', data: { timestamp: Date.now() } })
+        : HEARTBEAT_COMMENT,
+    )
+    this.#countMissed()
+    this.pump.wake()
+  }
+
+  /** A heartbeat is missed when it cannot be written, and the peer has taken nothing since the one before. */
+  #countMissed(): void {
+    const pendingBytes = this.pump.isWaiting ? this.#transport.pendingBytes : 0
+    const isMissed = this.pump.isWaiting && pendingBytes >= this.#pendingAtBeat
+    this.#heartbeatsMissed = isMissed ? this.#heartbeatsMissed + 1 : 0
+    this.#pendingAtBeat = pendingBytes
+    this.emit('heartbeat', { missed: this.#heartbeatsMissed })
+    if (this.#heartbeatsMissed >= this.#options.maxMissedHeartbeats) {
+      this.tell({ type: 'evicted', reason: 'heartbeat-missed' })
+    }
   }
 
   #clearTimer(): void {

@@ -13,6 +13,11 @@ export interface HeartbeatOptions {
    * `none`: nothing is written. Default `comment`.
    */
   format?: 'comment' | 'event' | 'none' | undefined
+  /**
+   * Heartbeats in a row that fall due while the peer has taken nothing of what was written before, after which the connection is
+   * closed by force with the reason `heartbeat-missed`. Minimum 1, default 3.
+   */
+  maxMissed?: number | undefined
 }
 
 /** How positions in the log are answered. */
@@ -80,6 +85,7 @@ export interface ResolvedOptions {
   retryMs: number
   heartbeatMs: number
   heartbeatFormat: 'comment' | 'event' | 'none'
+  maxMissedHeartbeats: number
   maxEvents: number
   maxBytes: number
   maxEventBytes: number
@@ -107,7 +113,7 @@ const KNOWN: ReadonlySet<string> = new Set([
   'drainMs',
   'clock',
 ])
-const KNOWN_HEARTBEAT: ReadonlySet<string> = new Set(['intervalMs', 'format'])
+const KNOWN_HEARTBEAT: ReadonlySet<string> = new Set(['intervalMs', 'format', 'maxMissed'])
 const KNOWN_REPLAY: ReadonlySet<string> = new Set(['start', 'afterGap'])
 
 const DEFAULTS = resolve({})
@@ -129,6 +135,7 @@ function resolve(options: SSEHandlerOptions<object>): ResolvedOptions {
     retryMs: wholeNumber('retryMs', options.retryMs, 2000, { min: 0 }),
     heartbeatMs: delayMs('heartbeat.intervalMs', heartbeat.intervalMs, 15_000),
     heartbeatFormat: oneOf('heartbeat.format', heartbeat.format, 'comment', ['comment', 'event', 'none']),
+    maxMissedHeartbeats: wholeNumber('heartbeat.maxMissed', heartbeat.maxMissed, 3, { min: 1 }),
     maxEvents: wholeNumber('maxEvents', options.maxEvents, 64, { min: 1 }),
     maxBytes: wholeNumber('maxBytes', options.maxBytes, 1024 * KiB, { min: 1 }),
     maxEventBytes: wholeNumber('maxEventBytes', options.maxEventBytes, 256 * KiB, { min: 1 }),

@@ -65,6 +65,11 @@ export class Pump implements Flushable {
     this.#lastWriteAt = clock.now()
   }
 
+  /** Whether the peer has not taken the last write. */
+  get isWaiting(): boolean {
+    return this.#isWaiting
+  }
+
   get bytesWritten(): number {
     return this.#bytesWritten
   }

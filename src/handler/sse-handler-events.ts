@@ -47,6 +47,8 @@ export interface SSEHandlerStats {
   dropped: number
   /** Gap events sent. */
   gaps: number
+  /** Heartbeats in a row that could not be written, up to now. */
+  heartbeatsMissed: number
   /** The id of the last event handed to the transport; null without a log. */
   lastId: string | null
 }
@@ -61,6 +63,8 @@ export interface SSEHandlerEvents {
   unblocked: () => void
   /** The client is being told that it missed events which cannot be replayed. */
   gap: (gap: Gap) => void
+  /** A heartbeat was due: `missed` of them in a row could not be written, 0 when this one was. */
+  heartbeat: (info: { missed: number }) => void
   /** `trySend` dropped an event: the first since one was accepted. `dropped` counts them all. */
   dropped: (info: { dropped: number }) => void
   /** The connection is closed. Told once, last. Listeners are removed afterwards. */

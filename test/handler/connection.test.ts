@@ -197,7 +197,7 @@ describe('the heartbeat', () => {
   it('does not pile up for a client that does not read', async () => {
     const { transport, clock } = connectFake({
       firstEvent: false,
-      heartbeat: { intervalMs: 1000 },
+      heartbeat: { intervalMs: 1000, maxMissed: 1000 },
       writeStallMs: 1_000_000,
     })
     await turns()
@@ -209,6 +209,42 @@ describe('the heartbeat', () => {
     transport.take()
     await turns()
     expect(transport.chunks).toEqual(['retry: 2000\n\n', ': \n\n'])
+  })
+
+  it('that is missed maxMissed times in a row closes the connection by force', async () => {
+    const { sse, transport, clock } = connectFake({
+      heartbeat: { intervalMs: 1000, maxMissed: 3 },
+      writeStallMs: 1_000_000,
+    })
+    const missed: number[] = []
+    sse.on('heartbeat', (info) => missed.push(info.missed))
+    await turns()
+    clock.advance(2999)
+    expect([sse.phase, sse.stats().heartbeatsMissed]).toEqual(['blocked', 2])
+    clock.advance(1)
+    expect((await sse.closed).reason).toBe('heartbeat-missed')
+    expect(missed).toEqual([1, 2, 3])
+    expect(transport.calls).toContain('reset')
+    expect(clock.pending).toBe(0)
+  })
+
+  it('is not missed while the peer takes some bytes of what was written', async () => {
+    const { sse, transport, clock } = connectFake({
+      heartbeat: { intervalMs: 1000, maxMissed: 2 },
+      writeStallMs: 1_000_000,
+    })
+    await turns()
+    for (let i = 0; i < 20; i += 1) {
+      clock.advance(1000)
+      expect(sse.stats().heartbeatsMissed).toBeLessThan(2)
+      transport.take(1)
+    }
+    expect(sse.phase).toBe('blocked')
+    transport.take()
+    await turns()
+    clock.advance(1000)
+    expect(sse.stats().heartbeatsMissed).toBe(0)
+    sse.abort()
   })
 })
 
@@ -1092,6 +1128,7 @@ describe('stats()', () => {
       waiters: 1,
       dropped: 2,
       gaps: 0,
+      heartbeatsMissed: 0,
       lastId: null,
     })
     permit?.release()
