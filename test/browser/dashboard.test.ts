@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { appendFile, readdir, rename, truncate, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import { join } from 'node:path'
-import type { Page } from 'playwright-core'
+import type { Browser, Page } from 'playwright-core'
 import { describe, expect, inject, it, onTestFinished } from 'vitest'
 import { openPage } from '../support/chromium.js'
 import { connect, type TestClient } from '../support/client.js'
@@ -156,7 +156,7 @@ describe('the dashboard example', { timeout: 60_000 }, () => {
       '0',
       '0',
     ])
-    expect(await plottedPixels(late)).toBeGreaterThan(0)
+    await eventually(() => plottedPixels(late)).toBeGreaterThan(0)
   })
 
   it('tells a page whose server was restarted that its history is gone', async () => {
@@ -381,12 +381,12 @@ async function receivedBy(page: Page): Promise<number[]> {
   return (await page.evaluate('window.received')) as number[]
 }
 
-/** Tabs of one browser. */
+/** Tabs of one browser, which share its connections. */
 async function openTabs(count: number): Promise<Page[]> {
-  const first = await openPage()
-  const tabs = [first]
-  while (tabs.length < count) tabs.push(await first.context().newPage())
-  return tabs
+  const browser = (await openPage()).context().browser() as Browser
+  const context = await browser.newContext()
+  context.setDefaultTimeout(20_000)
+  return Promise.all(Array.from({ length: count }, () => context.newPage()))
 }
 
 async function statusOf(

@@ -7,6 +7,7 @@ const page = readPage('docs/errors.md')
 
 // The compiler tells of a code that is missing here.
 const CODES: Record<SSEErrorCode, true> = {
+  ERR_SSE_ALREADY_SUBSCRIBED: true,
   ERR_SSE_CLOSED: true,
   ERR_SSE_EVENT_TOO_LARGE: true,
   ERR_SSE_HEADERS_SENT: true,
@@ -17,6 +18,7 @@ const CODES: Record<SSEErrorCode, true> = {
   ERR_SSE_PERMIT_EXPIRED: true,
   ERR_SSE_PERMIT_SPENT: true,
   ERR_SSE_POOL_FULL: true,
+  ERR_SSE_TOO_MANY_CHANNELS: true,
   ERR_SSE_TOO_MANY_WAITERS: true,
 }
 

@@ -3,16 +3,20 @@ import { readFileSync } from 'node:fs'
 import {
   batch,
   conflate,
+  createChannel,
+  createChannels,
   createMemoryLog,
   createProducerPool,
   debounce,
   type PipeOptions,
   SSEError,
+  type SubscribeOptions,
   throttle,
   type WireTarget,
   wire,
 } from 'sluice'
 import { describe, expect, it } from 'vitest'
+import { resolveChannelOptions } from '../../src/channel/options.js'
 import { type ResolvedOptions, resolveHandlerOptions } from '../../src/handler/options.js'
 import { codeIn, ROOT, readPage, tableRows } from './markdown.js'
 
@@ -52,6 +56,18 @@ const takers: Taker[] = [
   },
   { heading: 'createMemoryLog', file: 'src/buffer/memory-log.ts', take: createMemoryLog, required: {} },
   {
+    heading: 'createChannel',
+    file: 'src/channel/options.ts',
+    take: (options) => createChannel(nested(options)),
+    required: {},
+  },
+  {
+    heading: 'createChannels',
+    file: 'src/channel/channels.ts',
+    take: createChannels,
+    required: {},
+  },
+  {
     heading: 'wire',
     file: 'src/producers/wire.ts',
     take: (options) => wire(new EventEmitter(), target, options as never).stop(),
@@ -82,7 +98,8 @@ describe.each(takers)('the options of $heading in the docs', ({ heading, file, t
   )
 
   it('are those it takes', () => {
-    const names = rows.map(({ name }) => name.split('.')[0])
+    const own = rows.map(({ name }) => name.split('.')[0])
+    const names = heading === 'createChannels' ? [...own, ...channelOptions()] : own
     expect(namesExpected(() => take({ ...required, nonsense: 1 })).sort()).toEqual([...new Set(names)].sort())
   })
 
@@ -92,12 +109,16 @@ describe.each(takers)('the options of $heading in the docs', ({ heading, file, t
     expect(() => take({ ...required, [name]: least - 1 })).toThrow(SSEError)
   })
 
-  it.each(numbers.filter(({ unit }) => unit === 'ms'))('end where they end: $name', ({ name, limit }) => {
-    const beyondTimers = () => take({ ...required, [name]: 2 ** 31 })
-    expect(() => take({ ...required, [name]: 2 ** 31 - 1 })).not.toThrow()
-    if (/no upper bound/i.test(limit)) expect(beyondTimers).not.toThrow()
-    else expect(beyondTimers).toThrow(SSEError)
-  })
+  it.each(numbers.filter(({ unit }) => /^ms\b/.test(unit)))(
+    'end where they end: $name',
+    ({ name, unit, limit }) => {
+      const most = Number(/up to ([\d,]+)/.exec(unit)?.[1]?.replaceAll(',', '') ?? 2 ** 31 - 1)
+      const beyond = () => take({ ...required, [name]: most + 1 })
+      expect(() => take({ ...required, [name]: most })).not.toThrow()
+      if (/no upper bound/i.test(limit)) expect(beyond).not.toThrow()
+      else expect(beyond).toThrow(SSEError)
+    },
+  )
 
   it('have the defaults they have', () => {
     const inSource = defaultsIn(file)
@@ -127,10 +148,41 @@ it('the options of createSSEHandler in the docs have the defaults that it resolv
   }
 })
 
+it.each(['gap', 'wait'] as const)(
+  'the limits of maxLag in the docs are those of the policy %s',
+  (slowConsumer) => {
+    const resolved = resolveChannelOptions({ slowConsumer })
+    const documentedLimits = documented('createChannel')
+      .filter(({ name }) => name.startsWith('maxLag.'))
+      .map(({ fallback }) => fallback.split('; with `wait` '))
+      .map(([usual = '', waiting = usual]) => meaningOf(slowConsumer === 'wait' ? waiting : usual))
+    const { maxLagEvents, maxLagBytes, maxLagMs } = resolved
+    expect(documentedLimits).toEqual([maxLagEvents, maxLagBytes, maxLagMs])
+  },
+)
+
+it('the options of subscribe in the docs are those it takes', () => {
+  const taken: Record<keyof SubscribeOptions, true> = {
+    events: true,
+    topics: true,
+    authorize: true,
+    filter: true,
+    onSubscribe: true,
+    onGap: true,
+  }
+  expect(documented('subscribe').map(({ name }) => name)).toEqual(Object.keys(taken))
+})
+
 it('the options of pipe in the docs are those it takes', () => {
   const taken: Record<keyof PipeOptions<unknown>, true> = { event: true, map: true, signal: true }
   expect(documented('pipe').map(({ name }) => name)).toEqual(Object.keys(taken))
 })
+
+/** The names of those options of a channel that `createChannels` passes on. */
+function channelOptions(): string[] {
+  const names = documented('createChannel').map(({ name }) => name.split('.')[0] as string)
+  return [...new Set(names)].filter((name) => name !== 'log')
+}
 
 function documented(heading: string): Documented[] {
   return tableRows(page, `## ${heading}`).map(
@@ -173,7 +225,10 @@ function defaultsIn(file: string): Map<string, unknown> {
       // What a choice or a limit falls back on that has to be given is never looked at.
       .filter(
         ([, name]) =>
-          name !== 'policy' && `${file}:${name}` !== 'src/producers/operators/debounce.ts:maxWaitMs',
+          name !== 'policy' &&
+          // These depend on the policy.
+          !name?.startsWith('maxLag.') &&
+          `${file}:${name}` !== 'src/producers/operators/debounce.ts:maxWaitMs',
       )
       .map(([, name = '', expression = '']) => [
         name,
