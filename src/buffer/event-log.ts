@@ -32,10 +32,13 @@ export interface EventLog {
    */
   append(block: string, label?: EventLabel): number
   /**
-   * Copies frames to `into`, from the sequence `from` on, until they are `maxBytes` or more or the end is
-   * reached. Returns the sequence after the last one copied. `from` is between `oldest` and `next`.
+   * Adds events to `into`, in order, from the sequence `from` on, until they are `maxBytes` or more or `to` is reached.
+   * Each frame added is one whole event or several, and never changes. Returns the sequence after the last event added.
+   * `from` is between `oldest` and `to`, which is at most `next`.
    */
-  read(from: number, maxBytes: number, into: Frame[]): number
+  read(from: number, to: number, maxBytes: number, into: Frame[]): number
+  /** One event held. `sequence` is between `oldest` and `next` - 1. */
+  frameAt(sequence: number): Frame
   /** The size of the events held from the sequence `from` to the end. `from` is between `oldest` and `next`. */
   bytesFrom(from: number): number
   /** The label that an event held was appended with. `sequence` is between `oldest` and `next` - 1. */

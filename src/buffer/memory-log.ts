@@ -2,7 +2,7 @@ import { type Clock, systemClock } from '../clock.js'
 import { SSEError, shown } from '../errors.js'
 import { knownOptions, wholeNumber } from '../options.js'
 import { withId } from '../wire/encode.js'
-import { type Frame, frameSize, toFrame } from '../wire/frame.js'
+import type { Frame } from '../wire/frame.js'
 import { formatEventId } from './event-id.js'
 import type { EventLabel, EventLog } from './event-log.js'
 import { Ring } from './ring.js'
@@ -38,47 +38,68 @@ export function createMemoryLog(options: MemoryLogOptions = {}): EventLog {
   return new MemoryLog(options)
 }
 
-interface Entry {
-  frame: Frame
-  label: EventLabel | undefined
-  bytes: number
-  /** Bytes appended to the log before this entry, ever: the size of a range is one subtraction. */
-  offset: number
-  at: number
+/** Encoded events, one behind the other. What is written is never changed: whoever reads it may keep it. */
+interface Segment {
+  readonly bytes: Buffer
+  /** Bytes appended to the log before this segment, ever. */
+  readonly offset: number
+  used: number
 }
 
-/** A memory log, which may share a budget of bytes with others. */
+/** A segment is as large as what is held already, between these: many small logs stay small. */
+const MIN_SEGMENT_BYTES = 1024
+const MAX_SEGMENT_BYTES = 64 * 1024
+/** Text that waits to be written is at most so long. */
+const MAX_TAIL_UNITS = 64 * 1024
+/** The most bytes of UTF-8 that one UTF-16 unit of a string becomes. */
+const MAX_BYTES_PER_UNIT = 3
+
+/**
+ * A memory log, which may share a budget of bytes with others. Events are bytes outside the heap, joined already: a long
+ * history costs the garbage collector nothing, and reading a range of it is a copy. The latest events are text until
+ * somebody reads them: to encode those of a turn together costs a third.
+ */
 export class MemoryLog implements EventLog {
   readonly epoch: string
   readonly maxBytes: number
   readonly #clock: Clock
   readonly #maxAgeMs: number
-  readonly #entries: Ring<Entry>
+  readonly #segments = new Ring<Segment>(Number.POSITIVE_INFINITY)
+  /** For each event but those of the tail: the bytes appended to the log before it, ever. The size of a range is one subtraction. */
+  readonly #offsets: Ring<number>
+  readonly #labels: Ring<EventLabel | undefined>
+  /** When each event was appended; null when events have no age. */
+  readonly #times: Ring<number> | null
   readonly #listeners = new Set<() => void>()
+  /** The latest events, as text. */
+  #tail: string[] = []
+  #tailUnits = 0
   #next = 1
-  #bytesAppended = 0
-  #bytesHeld = 0
-
+  /** Bytes appended to the log, ever, but for the tail. */
+  #end = 0
   /** Told of bytes that the log holds more, or less; may evict. Null when the log pays for itself. */
   #onBytes: ((log: MemoryLog, bytes: number) => void) | null
 
   constructor(options: MemoryLogOptions, onBytes: ((log: MemoryLog, bytes: number) => void) | null = null) {
     this.#onBytes = onBytes
     const infinity = true
-    this.#entries = new Ring(wholeNumber('maxEvents', options.maxEvents, 1000, { min: 1 }))
+    const maxEvents = wholeNumber('maxEvents', options.maxEvents, 1000, { min: 1 })
     this.maxBytes = wholeNumber('maxBytes', options.maxBytes, DEFAULT_MAX_BYTES, { min: 1, infinity })
     this.#maxAgeMs = wholeNumber('maxAgeMs', options.maxAgeMs, Number.POSITIVE_INFINITY, { min: 1, infinity })
+    this.#offsets = new Ring(maxEvents)
+    this.#labels = new Ring(maxEvents)
+    this.#times = this.#maxAgeMs === Number.POSITIVE_INFINITY ? null : new Ring(maxEvents)
     this.#clock = options.clock ?? systemClock
     this.epoch = checkedEpoch(options.epoch) ?? crypto.randomUUID().slice(0, 8)
   }
 
   get maxEvents(): number {
-    return this.#entries.capacity
+    return this.#offsets.capacity
   }
 
   get oldest(): number {
     this.#evictByAge()
-    return this.#next - this.#entries.length
+    return this.#next - this.#length
   }
 
   get next(): number {
@@ -87,44 +108,50 @@ export class MemoryLog implements EventLog {
 
   append(block: string, label?: EventLabel): number {
     const sequence = this.#next
-    const frame = toFrame(withId(formatEventId(this.epoch, sequence), block))
-    const bytes = frameSize(frame)
     this.#evictByAge()
-    while (this.#entries.length === this.#entries.capacity || this.#bytesHeld + bytes > this.maxBytes) {
-      if (!this.evictOldest()) break
-    }
-    if (bytes <= this.maxBytes) {
-      const at = this.#maxAgeMs === Number.POSITIVE_INFINITY ? 0 : this.#clock.now()
-      this.#entries.push({ frame, label, bytes, offset: this.#bytesAppended, at })
-      this.#bytesHeld += bytes
-    }
-    this.#bytesAppended += bytes
+    if (this.#length === this.maxEvents) this.evictOldest()
+    const text = withId(formatEventId(this.epoch, sequence), block)
+    this.#tail.push(text)
+    this.#tailUnits += text.length
+    this.#labels.push(label)
+    this.#times?.push(this.#clock.now())
     this.#next = sequence + 1
-    if (bytes <= this.maxBytes) this.#onBytes?.(this, bytes)
+    this.#keepWithinBytes()
     for (const listener of this.#listeners) listener()
     return sequence
   }
 
-  read(from: number, maxBytes: number, into: Frame[]): number {
-    const first = this.#next - this.#entries.length
+  read(from: number, to: number, maxBytes: number, into: Frame[]): number {
+    this.#encodeTail()
+    const first = this.#next - this.#length
     let sequence = Math.max(from, first)
-    let taken = 0
-    while (sequence < this.#next && taken < maxBytes) {
-      const entry = this.#entries.at(sequence - first) as Entry
-      into.push(entry.frame)
-      taken += entry.bytes
-      sequence += 1
+    let left = maxBytes
+    while (sequence < to && left > 0) {
+      const start = this.#offsetOf(sequence)
+      const segment = this.#segmentAt(start)
+      const end = this.#endOfRead(sequence, Math.min(to, this.#next), start + left, segment)
+      into.push(segment.bytes.subarray(start - segment.offset, this.#offsetOf(end) - segment.offset))
+      left -= this.#offsetOf(end) - start
+      sequence = end
     }
     return sequence
   }
 
+  frameAt(sequence: number): Frame {
+    this.#encodeTail()
+    const start = this.#offsetOf(sequence)
+    const { bytes, offset } = this.#segmentAt(start)
+    return bytes.subarray(start - offset, this.#offsetOf(sequence + 1) - offset)
+  }
+
   bytesFrom(from: number): number {
-    const entry = this.#entries.at(from - (this.#next - this.#entries.length))
-    return entry === undefined ? 0 : this.#bytesAppended - entry.offset
+    if (from >= this.#next) return 0
+    this.#encodeTail()
+    return this.#end - this.#offsetOf(from)
   }
 
   labelAt(sequence: number): EventLabel | undefined {
-    return this.#entries.at(sequence - (this.#next - this.#entries.length))?.label
+    return this.#labels.at(sequence - (this.#next - this.#labels.length))
   }
 
   onAppend(listener: () => void): () => void {
@@ -133,28 +160,114 @@ export class MemoryLog implements EventLog {
     return () => void this.#listeners.delete(own)
   }
 
-  #evictByAge(): void {
-    if (this.#maxAgeMs === Number.POSITIVE_INFINITY || this.#entries.length === 0) return
-    const keptSince = this.#clock.now() - this.#maxAgeMs
-    for (let oldest = this.#entries.at(0); oldest !== undefined && oldest.at <= keptSince; ) {
-      this.evictOldest()
-      oldest = this.#entries.at(0)
-    }
-  }
-
   /** Gives the oldest event up. False when there is none. */
   evictOldest(): boolean {
-    const entry = this.#entries.shift()
-    if (entry === undefined) return false
-    this.#bytesHeld -= entry.bytes
-    this.#onBytes?.(this, -entry.bytes)
+    if (this.#offsets.length === 0) this.#encodeTail()
+    const offset = this.#offsets.shift()
+    if (offset === undefined) return false
+    this.#labels.shift()
+    this.#times?.shift()
+    const held = this.#offsets.at(0) ?? this.#end
+    // The last segment is written to still.
+    while (this.#segments.length > 1 && (this.#segments.at(1) as Segment).offset <= held)
+      this.#segments.shift()
+    this.#onBytes?.(this, offset - held)
     return true
   }
 
   /** Tells of no more bytes. Returns how many it holds. */
   leaveBudget(): number {
+    this.#encodeTail()
     this.#onBytes = null
     return this.#bytesHeld
+  }
+
+  get #length(): number {
+    return this.#offsets.length + this.#tail.length
+  }
+
+  /** Without those of the tail. */
+  get #bytesHeld(): number {
+    return this.#end - (this.#offsets.at(0) ?? this.#end)
+  }
+
+  #keepWithinBytes(): void {
+    const bytesAtMost = this.#bytesHeld + this.#tailUnits * MAX_BYTES_PER_UNIT
+    if (this.#onBytes === null && this.#tailUnits < MAX_TAIL_UNITS && bytesAtMost <= this.maxBytes) return
+    this.#encodeTail()
+    while (this.#bytesHeld > this.maxBytes && this.evictOldest()) {}
+  }
+
+  /** Where an event begins; for the sequence that comes next, where it will. The tail must be encoded. */
+  #offsetOf(sequence: number): number {
+    return this.#offsets.at(sequence - (this.#next - this.#offsets.length)) ?? this.#end
+  }
+
+  #encodeTail(): void {
+    if (this.#tail.length === 0) return
+    const events = this.#tail
+    const text = events.join('')
+    this.#tail = []
+    this.#tailUnits = 0
+    const bytes = this.#write(text)
+    // ASCII has a byte for each unit, all else has more: then nothing needs to be counted.
+    const isAscii = bytes === text.length
+    for (const event of events) {
+      this.#offsets.push(this.#end)
+      this.#end += isAscii ? event.length : Buffer.byteLength(event)
+    }
+    this.#onBytes?.(this, bytes)
+  }
+
+  /** Writes into one segment, and returns how many bytes. */
+  #write(text: string): number {
+    let segment = this.#segments.at(this.#segments.length - 1)
+    const room = segment === undefined ? 0 : segment.bytes.length - segment.used
+    if (segment === undefined || text.length * MAX_BYTES_PER_UNIT > room) {
+      const bytes = Buffer.byteLength(text)
+      if (segment === undefined || bytes > room) segment = this.#addSegment(bytes)
+    }
+    const written = segment.bytes.write(text, segment.used)
+    segment.used += written
+    return written
+  }
+
+  #addSegment(bytes: number): Segment {
+    const usual = Math.min(MAX_SEGMENT_BYTES, Math.max(MIN_SEGMENT_BYTES, this.#bytesHeld))
+    const segment = { bytes: Buffer.allocUnsafeSlow(Math.max(usual, bytes)), offset: this.#end, used: 0 }
+    this.#segments.push(segment)
+    return segment
+  }
+
+  /** The segment that the byte at an offset is in. */
+  #segmentAt(offset: number): Segment {
+    let [low, high] = [0, this.#segments.length - 1]
+    while (low < high) {
+      const middle = Math.ceil((low + high) / 2)
+      if ((this.#segments.at(middle) as Segment).offset <= offset) low = middle
+      else high = middle - 1
+    }
+    return this.#segments.at(low) as Segment
+  }
+
+  /** The sequence behind the events of one segment that begin before an offset: one at least. */
+  #endOfRead(from: number, to: number, beforeOffset: number, segment: Segment): number {
+    const limit = Math.min(beforeOffset, segment.offset + segment.used)
+    let [low, high] = [from + 1, to]
+    while (low < high) {
+      const middle = Math.floor((low + high) / 2)
+      if (this.#offsetOf(middle) < limit) low = middle + 1
+      else high = middle
+    }
+    return low
+  }
+
+  #evictByAge(): void {
+    if (this.#times === null) return
+    const keptSince = this.#clock.now() - this.#maxAgeMs
+    for (let at = this.#times.at(0); at !== undefined && at <= keptSince; at = this.#times.at(0)) {
+      this.evictOldest()
+    }
   }
 }
 

@@ -8,6 +8,9 @@ import type { Subscription, SubscriptionOwner } from './subscription.js'
 const MAX_FLUSH_MS = 8
 const READERS_PER_LOOK = 64
 
+/** The most bytes of UTF-8 that one UTF-16 unit of a string becomes. */
+const MAX_BYTES_PER_UNIT = 3
+
 /** What an audience tells its channel. None of these throws. */
 export interface AudienceOwner {
   /** Whether a publisher waits, for readers or for its turn. */
@@ -43,6 +46,8 @@ export class Audience implements Flushable, SubscriptionOwner {
   #isAnyBehind = false
   /** No reader is behind this sequence, unless one has come since. */
   #slowest = 0
+  /** How far the slowest is behind in bytes: counting exactly for each event would cost much of what the event costs. */
+  #bytesBehindAtMost = Infinity
   /** Whether readers have moved since the slowest was looked for. */
   #haveMoved = true
   #isTellingRoom = false
@@ -124,7 +129,11 @@ export class Audience implements Flushable, SubscriptionOwner {
     const floor = this.#lagLimit.floor()
     for (let index = this.#readers.length - 1; index >= 0; index -= 1) {
       const subscription = this.#readers[index]
-      if (subscription !== undefined) this.#flushOne(subscription, floor)
+      // Text of other alphabets takes up to three bytes a unit, and so as many writes.
+      for (let write = 0; write < MAX_BYTES_PER_UNIT && subscription !== undefined; write += 1) {
+        this.#flushOne(subscription, floor)
+        if (subscription.reader.lag === 0) break
+      }
       if (index % READERS_PER_LOOK === 1 && clock.now() - startedAt > MAX_FLUSH_MS) return
     }
   }
@@ -155,12 +164,18 @@ export class Audience implements Flushable, SubscriptionOwner {
     this.#owner.flushed()
   }
 
+  /** Counts what was published. */
+  noteAppended(units: number): void {
+    this.#bytesBehindAtMost += units * MAX_BYTES_PER_UNIT
+  }
+
   /** Whether one more event, beside the `reserved` ones, leaves every reader within the limit. */
   isWithinLimit(reserved: number): boolean {
     if (this.#options.slowConsumer !== 'wait' || this.#readers.length === 0) return true
     if (!this.#isNear(reserved) && this.#haveMoved) {
       this.#haveMoved = false
       this.#slowest = this.#readers.reduce((least, { reader }) => Math.min(least, reader.cursor), Infinity)
+      this.#bytesBehindAtMost = Infinity
     }
     return this.#isNear(reserved)
   }
@@ -221,7 +236,9 @@ export class Audience implements Flushable, SubscriptionOwner {
   #isNear(reserved: number): boolean {
     const { log, maxLagEvents, maxLagBytes } = this.#options
     if (log.next - this.#slowest + reserved >= maxLagEvents) return false
-    return this.#slowest >= log.next || log.bytesFrom(Math.max(this.#slowest, log.oldest)) < maxLagBytes
+    if (this.#bytesBehindAtMost < maxLagBytes) return true
+    this.#bytesBehindAtMost = log.bytesFrom(Math.min(log.next, Math.max(this.#slowest, log.oldest)))
+    return this.#bytesBehindAtMost < maxLagBytes
   }
 
   /** Tells of room once a turn, however many readers have moved. */

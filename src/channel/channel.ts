@@ -98,6 +98,11 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
   readonly #gate: Gate<Events, Block>
   readonly #audience: Audience
   readonly #reads: ReadsBySelection
+  /** Whether publishers wait for readers. */
+  readonly #isPaced: boolean
+  /** What may be published without a reader that keeps up falling out of the log, or behind `maxLag`. */
+  readonly #eventsUnwrittenAtMost: number
+  readonly #unitsUnwrittenAtMost: number
   #stopListening: (() => void) | null = null
   #label: EventLabel = { event: 'message', topic: undefined }
   #controller: AbortController | null = null
@@ -114,10 +119,17 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
   #resolveFlushed: (() => void) | null = null
   #heldUp = 0
 
-  /** Programs call `createChannel`. */
+  /** @internal Programs call `createChannel`. */
   constructor(options: ResolvedChannelOptions) {
     super()
+    const { log, maxLagEvents, maxLagBytes, slowConsumer } = options
     this.#options = options
+    this.#isPaced = slowConsumer === 'wait'
+    this.#eventsUnwrittenAtMost = Math.min(
+      MAX_BURST_EVENTS,
+      Math.ceil(Math.min(maxLagEvents, log.maxEvents) / 2),
+    )
+    this.#unitsUnwrittenAtMost = Math.min(MAX_BURST_UNITS, maxLagBytes / 2, log.maxBytes / 2)
     this.#reads = new ReadsBySelection(options.log)
     this.#audience = new Audience(options, {
       isAnybodyWaiting: () => this.#gate.waiting > 0,
@@ -328,8 +340,9 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
     this.#published += 1
     this.#burstEvents += 1
     this.#burstUnits += text.length
+    this.#audience.noteAppended(text.length)
     // Without readers nobody listens to the log, but a burst is to end all the same.
-    this.#audience.schedule(this.#isBurst(0))
+    if (this.#stopListening === null || this.#isBurst(0)) this.#audience.schedule(this.#isBurst(0))
     this.#relieve(text.length)
     return sequence
   }
@@ -345,17 +358,6 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
     this.#unwrittenEvents = 0
     this.#unwrittenUnits = 0
     this.#audience.relieve()
-  }
-
-  /** What may be published without a reader that keeps up falling out of the log, or behind `maxLag`. */
-  get #eventsUnwrittenAtMost(): number {
-    const { log, maxLagEvents } = this.#options
-    return Math.min(MAX_BURST_EVENTS, Math.ceil(Math.min(maxLagEvents, log.maxEvents) / 2))
-  }
-
-  get #unitsUnwrittenAtMost(): number {
-    const { log, maxLagBytes } = this.#options
-    return Math.min(MAX_BURST_UNITS, maxLagBytes / 2, log.maxBytes / 2)
   }
 
   #isBurst(reserved: number): boolean {
@@ -391,11 +393,12 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
 
   /** Who waited for readers may have given up since. */
   #forgetWait(): void {
-    if (this.#gate.waiting === 0) this.#audience.setAwaited(false)
+    if (this.#isPaced && this.#gate.waiting === 0) this.#audience.setAwaited(false)
   }
 
   #noteWait(): void {
-    if (this.#gate.waiting > 0) this.#audience.setAwaited(!this.#audience.isWithinLimit(this.#gate.granted))
+    if (this.#isPaced && this.#gate.waiting > 0)
+      this.#audience.setAwaited(!this.#audience.isWithinLimit(this.#gate.granted))
   }
 
   #subscribable(subscriber: Subscriber): Followable {

@@ -4,7 +4,7 @@ import { SSEError, shown } from '../errors.js'
 import { delayMs, knownOptions, wholeNumber } from '../options.js'
 import type { EventMap } from '../wire/event.js'
 import { Channel } from './channel.js'
-import { type ChannelOptions, resolveChannelOptions } from './options.js'
+import { type ChannelOptions, KNOWN_CHANNEL_OPTIONS, resolveChannelOptions } from './options.js'
 
 /** Options of `createChannels`: those of each channel, and bounds for all of them together. */
 export interface ChannelsOptions<Events extends object = EventMap>
@@ -44,6 +44,7 @@ export interface ChannelsStats {
 const SWEEPS_PER_IDLE = 4
 /** ...and, while there are none and all are full, once in so many milliseconds. */
 const MS_BETWEEN_LOOKS = 1000
+const KNOWN: ReadonlySet<string> = new Set(['maxChannels', 'maxBytes', 'idleMs', ...KNOWN_CHANNEL_OPTIONS])
 const KNOWN_LOG: ReadonlySet<string> = new Set(['maxEvents', 'maxBytes', 'maxAgeMs'])
 
 /**
@@ -83,7 +84,9 @@ export class Channels<Events extends object = EventMap> {
   #isClosed = false
   #sweepTimer: Timer | null = null
 
-  constructor({ log = {}, maxChannels, maxBytes, idleMs, ...channelOptions }: ChannelsOptions<Events>) {
+  constructor(options: ChannelsOptions<Events>) {
+    knownOptions('createChannels', options, KNOWN)
+    const { log = {}, maxChannels, maxBytes, idleMs, ...channelOptions } = options
     knownOptions('log', log, KNOWN_LOG)
     this.#channelOptions = channelOptions
     this.#logOptions = log

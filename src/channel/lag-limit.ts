@@ -11,15 +11,21 @@ export interface LagBounds {
   clock: Clock
 }
 
+/** Where the end of the log was at a time. */
+interface Mark {
+  readonly next: number
+  readonly at: number
+}
+
 /** The age of events is known to this part of the limit: a mark is kept for each. */
 const MARKS_PER_LIMIT = 8
 
 /** The limits in events, bytes and age, as one sequence: a reader that is not there yet is too far behind. */
 export class LagLimit {
   readonly #bounds: LagBounds
-  /** Where the end of the log was when: for the limit in age. */
-  readonly #marks = new Ring<{ next: number; at: number }>(MARKS_PER_LIMIT + 2)
-  #newest = Number.NEGATIVE_INFINITY
+  readonly #marks = new Ring<Mark>(2 * MARKS_PER_LIMIT + 4)
+  #newest: Mark = { next: 0, at: Number.NEGATIVE_INFINITY }
+  #lastLook: Mark = this.#newest
   /** Events before it are too old. */
   #tooOld = 0
 
@@ -59,10 +65,14 @@ export class LagLimit {
       this.#tooOld = mark.next
       this.#marks.shift()
     }
-    if (now - this.#newest >= maxLagMs / MARKS_PER_LIMIT) {
-      this.#marks.push({ next, at: now })
-      this.#newest = now
+    const look = { next, at: now }
+    if (now - this.#newest.at >= maxLagMs / MARKS_PER_LIMIT) {
+      // What came behind the last mark, before a pause, is as old as the last look.
+      if (this.#lastLook.next > this.#newest.next) this.#marks.push(this.#lastLook)
+      this.#marks.push(look)
+      this.#newest = look
     }
+    this.#lastLook = look
     return this.#tooOld
   }
 }

@@ -79,7 +79,8 @@ export interface ResolvedChannelOptions {
 }
 
 const KiB = 1024
-const KNOWN: ReadonlySet<string> = new Set([
+/** The names of the options. */
+export const KNOWN_CHANNEL_OPTIONS: ReadonlySet<string> = new Set([
   'log',
   'slowConsumer',
   'maxLag',
@@ -95,7 +96,7 @@ const KNOWN: ReadonlySet<string> = new Set([
 const KNOWN_LAG: ReadonlySet<string> = new Set(['events', 'bytes', 'ageMs'])
 
 export function resolveChannelOptions(options: ChannelOptions<object>): ResolvedChannelOptions {
-  knownOptions('createChannel', options, KNOWN)
+  knownOptions('createChannel', options, KNOWN_CHANNEL_OPTIONS)
   const { maxLag = {} } = options
   knownOptions('maxLag', maxLag, KNOWN_LAG)
   const slowConsumer = oneOf('slowConsumer', options.slowConsumer, 'gap', ['gap', 'close', 'wait'])

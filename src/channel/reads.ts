@@ -50,14 +50,32 @@ export class Reads implements SharedReads {
 
   #readLog(from: number, maxBytes: number): KeptRead {
     const end = this.#log.next
-    const frames: Frame[] = []
-    let next = this.#log.read(from, maxBytes, frames)
     const block = (Math.floor(from / BLOCK_EVENTS) + 1) * BLOCK_EVENTS
-    if (end - from > BLOCK_EVENTS && next > block) {
-      frames.length = block - from
-      next = block
+    const to = end - from > BLOCK_EVENTS ? block : end
+    if (this.#selection !== null) return this.#select(this.#selection, from, to, maxBytes)
+    const frames: Frame[] = []
+    const next = this.#log.read(from, to, maxBytes, frames)
+    return {
+      chunk: new Chunk(frames),
+      events: next - from,
+      told: next,
+      next,
+      end: next === end ? end : null,
     }
-    const told = this.#selection === null ? next : select(this.#selection, this.#log, from, frames)
+  }
+
+  #select(selection: Selection, from: number, to: number, maxBytes: number): KeptRead {
+    const end = this.#log.next
+    const frames: Frame[] = []
+    let told = from
+    let next = from
+    for (let bytes = 0; next < to && bytes < maxBytes; next += 1) {
+      const frame = this.#log.frameAt(next)
+      if (!selection.selects(this.#log, next, frame)) continue
+      frames.push(frame)
+      bytes += frame.length
+      told = next + 1
+    }
     return {
       chunk: frames.length === 0 ? null : new Chunk(frames),
       events: frames.length,
@@ -66,20 +84,6 @@ export class Reads implements SharedReads {
       end: next === end ? end : null,
     }
   }
-}
-
-/** Leaves the frames that are selected. Returns the sequence behind the last of them. */
-function select(selection: Selection, log: EventLog, from: number, frames: Frame[]): number {
-  let selected = 0
-  let told = from
-  frames.forEach((frame, index) => {
-    if (!selection.selects(log, from + index, frame)) return
-    frames[selected] = frame
-    selected += 1
-    told = from + index + 1
-  })
-  frames.length = selected
-  return told
 }
 
 /** The reads of a channel: one for those that select nothing, and one for each selection that somebody has. */

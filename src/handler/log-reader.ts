@@ -250,11 +250,7 @@ export class LogReader {
   }
 
   #takeFrames(maxBytes: number, into: Frame[]): void {
-    let next = this.log.read(this.#cursor, maxBytes, into)
-    if (this.#end !== null && next > this.#end) {
-      into.length -= next - this.#end
-      next = this.#end
-    }
+    const next = this.log.read(this.#cursor, this.#end ?? this.log.next, maxBytes, into)
     this.#count(next - this.#cursor, next)
     this.#toldCursor = next
   }

@@ -173,7 +173,7 @@ function checkedFirstEvent(first: EventInput | false | undefined): EventInput | 
 
 export function checkedLog(log: EventLog | undefined): EventLog | null {
   if (log === undefined) return null
-  const methods = ['append', 'read', 'bytesFrom', 'labelAt', 'onAppend'] as const
+  const methods = ['append', 'read', 'frameAt', 'bytesFrom', 'labelAt', 'onAppend'] as const
   if (log !== null && typeof log === 'object' && methods.every((name) => typeof log[name] === 'function'))
     return log
   throw new SSEError(

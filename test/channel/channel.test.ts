@@ -425,6 +425,68 @@ describe('subscribe', () => {
   })
 })
 
+describe('a connection that follows a channel', () => {
+  const large = (n: number) => `${n}:${'x'.repeat(20_000)}`
+
+  it('and lags takes private events all the same, as many as maxEvents', async () => {
+    const { follow, publish } = channelOf()
+    const reader = follow({ isSlow: true, writeStallMs: 1e6, maxEvents: 5 })
+    await turns(3)
+    await publish(...range(1, 300))
+    const outcomes = range(1, 6).map((n) => reader.sse.trySend({ event: 'private', data: n }))
+    expect(outcomes).toEqual([...Array(5).fill('queued'), 'dropped'])
+    expect(reader.sse.stats()).toMatchObject({ queuedEvents: 305, dropped: 1 })
+    reader.transport.takesAtOnce = true
+    reader.transport.take()
+    await turns(5)
+    expect(reader.events.filter(({ event }) => event === 'private').map(({ data }) => data)).toEqual(
+      texts(range(1, 5)),
+    )
+    expect(reader.events.filter(({ event }) => event === undefined)).toHaveLength(300)
+  })
+
+  it('and lags gets what was published before its close, then its end, though publishing goes on', async () => {
+    const { follow, publish, channel } = channelOf()
+    const reader = follow({ isSlow: true, writeStallMs: 1e6 })
+    await turns(3)
+    await publish(...range(1, 30).map(large))
+    void reader.sse.close()
+    for (let i = 0; i < 60 && reader.sse.phase !== 'closed'; i += 1) {
+      for (const n of range(1, 4)) void channel.publish({ data: large(100 + n) })
+      reader.transport.take()
+      await turns(2)
+      reader.transport.finish()
+    }
+    expect(reader.sse.phase).toBe('closed')
+    expect((await reader.sse.closed).reason).toBe('server-closed')
+    expect(reader.data.map((data) => Number.parseInt(data, 10))).toEqual(range(1, 30))
+  })
+
+  it('and ends with an error gets the rest first', async () => {
+    const { follow, publish } = channelOf()
+    const reader = follow({ isSlow: true, writeStallMs: 1e6 })
+    await turns(3)
+    await publish(...range(1, 30).map(large))
+    void reader.sse.sendError(new Error('of the program'), { data: 'sorry' })
+    reader.transport.takesAtOnce = true
+    reader.transport.take()
+    expect((await reader.sse.closed).reason).toBe('error')
+    expect(reader.data.slice(0, 30).map((data) => Number.parseInt(data, 10))).toEqual(range(1, 30))
+    expect(reader.data.slice(30)).toEqual(['sorry', '{"reason":"error"}'])
+    expect(reader.lastEventId).toBe('e-30')
+  })
+
+  it('is that of a request that gets a stream: not one that is refused', async () => {
+    const channel = createChannel()
+    const { url } = await serve((req, res) => channel.subscribe(createSSEHandler(req, res)))
+    const refused = await connect(url, { headers: { accept: 'text/html' } })
+    expect(refused.response.statusCode).toBe(406)
+    expect(channel.stats().readers).toBe(0)
+    await connect(url)
+    expect(channel.stats().readers).toBe(1)
+  })
+})
+
 describe('unsubscribe', () => {
   it('keeps the connection open, with its private events', async () => {
     const { channel, follow, publish } = channelOf()
@@ -687,6 +749,7 @@ describe('createChannel', () => {
     { maxLag: { bytes: 0 } },
     { maxLag: { ageMs: 0 } },
     { maxLag: { ageMs: 2 ** 31 } },
+    { maxLag: { ageMs: 5 }, slowConsumer: 'wait' },
     { maxWaitMs: 0 },
     { maxWaitMs: Number.POSITIVE_INFINITY },
     { flushIntervalMs: -1 },

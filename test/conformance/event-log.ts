@@ -30,9 +30,16 @@ function parsedWithIds(log: EventLog, first: number, blocks: string[]): EventSou
 }
 
 function readFrom(log: EventLog, from: number, maxBytes = Number.POSITIVE_INFINITY) {
-  const frames: Frame[] = []
-  const next = log.read(from, maxBytes, frames)
+  const into: Frame[] = []
+  const next = log.read(from, log.next, maxBytes, into)
+  const frames = numbersFrom(from, next).map((sequence) => log.frameAt(sequence))
+  // However the log joins its events, it is these that are read.
+  expect(textOf(into)).toBe(textOf(frames))
   return { frames, next }
+}
+
+function textOf(frames: Frame[]): string {
+  return Buffer.concat(frames.map((frame) => Buffer.from(frame))).toString()
 }
 
 function bytesOf(frames: Frame[]): number {
@@ -192,7 +199,7 @@ export function eventLogSuite(name: string, create: CreateLog): void {
         appendNumbered(log, 20)
         for (const from of numbersFrom(log.oldest, log.next + 1)) {
           const into: Frame[] = ['before']
-          expect(log.read(from, Number.POSITIVE_INFINITY, into)).toBe(log.next)
+          expect(log.read(from, log.next, Number.POSITIVE_INFINITY, into)).toBe(log.next)
           expect(into.shift()).toBe('before')
           expect(into.flatMap(parsed).map(({ id, data }) => [id, Number(data)])).toEqual(
             numbersFrom(from, log.next).map((sequence) => [formatEventId(log.epoch, sequence), sequence]),
@@ -233,8 +240,39 @@ export function eventLogSuite(name: string, create: CreateLog): void {
         const log = await create({})
         appendNumbered(log, 50)
         const parts: Frame[] = []
-        for (let from = 1; from < log.next; ) from = log.read(from, 70, parts)
-        expect(parts).toEqual(readFrom(log, 1).frames)
+        for (let from = 1; from < log.next; ) from = log.read(from, log.next, 70, parts)
+        expect(textOf(parts)).toBe(textOf(readFrom(log, 1).frames))
+      })
+
+      it('ends before a sequence', async () => {
+        const log = await create({ maxEvents: 8 })
+        appendNumbered(log, 20)
+        for (const from of numbersFrom(log.oldest, log.next + 1)) {
+          for (const to of numbersFrom(from, log.next + 1)) {
+            const into: Frame[] = []
+            expect(log.read(from, to, Number.POSITIVE_INFINITY, into)).toBe(to)
+            expect(into.flatMap(parsed).map(({ data }) => Number(data))).toEqual(numbersFrom(from, to))
+          }
+        }
+      })
+
+      it('gives what never changes, whatever is appended and evicted afterwards', async () => {
+        const log = await create({ maxEvents: 8 })
+        const reads: { frames: Frame[]; text: string }[] = []
+        for (let i = 0; i < 200; i += 1) {
+          appendNumbered(log, 3)
+          const frames: Frame[] = []
+          log.read(log.oldest, log.next, Number.POSITIVE_INFINITY, frames)
+          reads.push({ frames, text: textOf(frames) })
+        }
+        expect(reads.map(({ frames }) => textOf(frames))).toEqual(reads.map(({ text }) => text))
+      })
+
+      it('of one event gives that', async () => {
+        const log = await create({ maxEvents: 8 })
+        appendNumbered(log, 20)
+        const held = numbersFrom(log.oldest, log.next)
+        expect(held.map((sequence) => Number(parsed(log.frameAt(sequence))[0]?.data))).toEqual(held)
       })
 
       it('takes nothing away', async () => {

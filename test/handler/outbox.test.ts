@@ -325,7 +325,8 @@ describe('an event', () => {
       append() {
         throw cause
       },
-      read: (from, maxBytes, into) => log.read(from, maxBytes, into),
+      read: (from, to, maxBytes, into) => log.read(from, to, maxBytes, into),
+      frameAt: (sequence) => log.frameAt(sequence),
       bytesFrom: (from) => log.bytesFrom(from),
       labelAt: (sequence) => log.labelAt(sequence),
       onAppend: (listener) => log.onAppend(listener),
@@ -783,9 +784,11 @@ class Model {
 
   get waiting(): string[] {
     if (this.log === null) return this.queue
-    const held: Frame[] = []
-    this.log.read(Math.max(this.cursor, this.log.oldest), ALL, held)
-    return held.map((frame) => Buffer.from(frame).toString())
+    const { log } = this
+    const first = Math.max(this.cursor, log.oldest)
+    return Array.from({ length: Math.max(0, log.next - first) }, (_, index) =>
+      Buffer.from(log.frameAt(first + index)).toString(),
+    )
   }
 
   get length(): number {
