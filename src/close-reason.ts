@@ -14,9 +14,6 @@
  * | `slow-consumer` | a source that cannot be paused overran its buffer under the policy `close` |
  * | `gap` | the client's position cannot be answered and `replay.afterGap` is `close` |
  * | `heartbeat-missed` | heartbeats in a row could not be written, because the peer took nothing in between |
- * | `idle` | no event was sent for `idleMs` (runtime) |
- * | `lifetime` | the connection was open for its lifetime; it is to come back (runtime) |
- * | `vanished` | the kernel has sent data again and again without an answer (runtime, Linux) |
  * | `write-stalled` | the peer took no bytes for `writeStallMs` |
  * | `transport-error` | writing failed |
  * | `refused` | the request got another answer than a stream: HEAD, or an Accept header without event streams |
@@ -35,9 +32,6 @@ export const CLOSE_REASONS = [
   'slow-consumer',
   'gap',
   'heartbeat-missed',
-  'idle',
-  'lifetime',
-  'vanished',
   'write-stalled',
   'transport-error',
   'refused',

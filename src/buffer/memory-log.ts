@@ -2,7 +2,7 @@ import { type Clock, systemClock } from '../clock.js'
 import { SSEError, shown } from '../errors.js'
 import { knownOptions, wholeNumber } from '../options.js'
 import { withId } from '../wire/encode.js'
-import type { Frame } from '../wire/frame.js'
+import { type Frame, writeText } from '../wire/frame.js'
 import { formatEventId } from './event-id.js'
 import type { EventLabel, EventLog } from './event-log.js'
 import { Ring } from './ring.js'
@@ -227,7 +227,7 @@ export class MemoryLog implements EventLog {
       const bytes = Buffer.byteLength(text)
       if (segment === undefined || bytes > room) segment = this.#addSegment(bytes)
     }
-    const written = segment.bytes.write(text, segment.used)
+    const written = writeText(segment.bytes, text, segment.used)
     segment.used += written
     return written
   }

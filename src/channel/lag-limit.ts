@@ -57,14 +57,6 @@ export class LagLimit {
   #floorInAge(next: number): number {
     const { clock, maxLagMs } = this.#bounds
     const now = clock.now()
-    for (
-      let mark = this.#marks.at(0);
-      mark !== undefined && mark.at <= now - maxLagMs;
-      mark = this.#marks.at(0)
-    ) {
-      this.#tooOld = mark.next
-      this.#marks.shift()
-    }
     const look = { next, at: now }
     if (now - this.#newest.at >= maxLagMs / MARKS_PER_LIMIT) {
       // What came behind the last mark, before a pause, is as old as the last look.
@@ -73,6 +65,14 @@ export class LagLimit {
       this.#newest = look
     }
     this.#lastLook = look
+    for (
+      let mark = this.#marks.at(0);
+      mark !== undefined && mark.at <= now - maxLagMs;
+      mark = this.#marks.at(0)
+    ) {
+      this.#tooOld = mark.next
+      this.#marks.shift()
+    }
     return this.#tooOld
   }
 }

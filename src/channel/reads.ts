@@ -32,10 +32,11 @@ export class Reads implements SharedReads {
     return this.#selection?.key ?? null
   }
 
-  read(from: number, maxBytes: number): SharedRead {
+  read(from: number, maxBytes: number, to = this.#log.next): SharedRead {
+    if (to < this.#log.next) return this.#readLog(from, to, maxBytes)
     const kept = this.#kept.get(from)
     if (kept !== undefined && (kept.end === null || kept.end === this.#log.next)) return kept
-    const read = this.#readLog(from, maxBytes)
+    const read = this.#readLog(from, to, maxBytes)
     if (!this.#isShared) return read
     this.#kept.delete(from)
     if (this.#kept.size >= MAX_KEPT) this.#kept.delete(this.#kept.keys().next().value as number)
@@ -48,11 +49,10 @@ export class Reads implements SharedReads {
     this.#kept.clear()
   }
 
-  #readLog(from: number, maxBytes: number): KeptRead {
-    const end = this.#log.next
+  #readLog(from: number, end: number, maxBytes: number): KeptRead {
     const block = (Math.floor(from / BLOCK_EVENTS) + 1) * BLOCK_EVENTS
     const to = end - from > BLOCK_EVENTS ? block : end
-    if (this.#selection !== null) return this.#select(this.#selection, from, to, maxBytes)
+    if (this.#selection !== null) return this.#select(this.#selection, from, to, end, maxBytes)
     const frames: Frame[] = []
     const next = this.#log.read(from, to, maxBytes, frames)
     return {
@@ -64,8 +64,7 @@ export class Reads implements SharedReads {
     }
   }
 
-  #select(selection: Selection, from: number, to: number, maxBytes: number): KeptRead {
-    const end = this.#log.next
+  #select(selection: Selection, from: number, to: number, end: number, maxBytes: number): KeptRead {
     const frames: Frame[] = []
     let told = from
     let next = from

@@ -18,8 +18,8 @@ export interface LogReaderOwner {
 
 /** What readers that get the same events read through, so that those at the same place share what is read. */
 export interface SharedReads {
-  /** What is owed from a sequence on, up to about `maxBytes`. Looks at a bounded number of events. */
-  read(from: number, maxBytes: number): SharedRead
+  /** What is owed from a sequence on, up to about `maxBytes`, before `to` (or so far). Looks at a bounded number of events. */
+  read(from: number, maxBytes: number, to?: number): SharedRead
 }
 
 export interface SharedRead {
@@ -256,7 +256,7 @@ export class LogReader {
   }
 
   #takeShared(shared: SharedReads, maxBytes: number): Chunk | null {
-    const { chunk, events, told, next } = shared.read(this.#cursor, maxBytes)
+    const { chunk, events, told, next } = shared.read(this.#cursor, maxBytes, this.#end ?? this.log.next)
     this.#count(events, next)
     if (chunk !== null) this.#toldCursor = told
     return chunk

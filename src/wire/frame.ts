@@ -10,6 +10,11 @@ export function toFrame(block: string): Frame {
   return block.length < LONG ? block : Buffer.from(block)
 }
 
+/** Writes text as UTF-8 at a place that has room for it. Returns how many bytes. */
+export function writeText(target: Buffer, text: string, at: number): number {
+  return target.write(text, at)
+}
+
 /** In bytes. */
 export function frameSize(frame: Frame): number {
   return typeof frame === 'string' ? Buffer.byteLength(frame) : frame.length
