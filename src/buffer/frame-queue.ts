@@ -45,8 +45,11 @@ export class FrameQueue {
     return true
   }
 
-  /** Moves frames to `into`, oldest first, until they are about `maxBytes` or more (counted in UTF-16 units). */
-  take(maxBytes: number, into: Frame[]): void {
+  /**
+   * Moves frames to `into`, oldest first, until they are about `maxBytes` or more (counted in UTF-16 units). Returns how
+   * many these were.
+   */
+  take(maxBytes: number, into: Frame[]): number {
     let taken = 0
     while (taken < maxBytes) {
       const frame = this.#frames.shift()
@@ -57,6 +60,7 @@ export class FrameQueue {
     }
     this.#units -= taken
     if (this.#units === 0) this.#bytes = null
+    return taken
   }
 
   clear(): void {

@@ -168,7 +168,8 @@ export class MemoryLog implements EventLog {
     this.#labels.shift()
     this.#times?.shift()
     const held = this.#offsets.at(0) ?? this.#end
-    // The last segment is written to still.
+    // The last segment is written to still, unless nothing is left in it.
+    if (this.#offsets.length === 0) this.#segments.clear()
     while (this.#segments.length > 1 && (this.#segments.at(1) as Segment).offset <= held)
       this.#segments.shift()
     this.#onBytes?.(this, offset - held)

@@ -1,4 +1,5 @@
 import type { Timer } from '../clock.js'
+import { textOf } from '../errors.js'
 import { type Flushable, scheduleFlush } from '../handler/flush.js'
 import { LagLimit } from './lag-limit.js'
 import type { ResolvedChannelOptions } from './options.js'
@@ -75,6 +76,7 @@ export class Audience implements Flushable, SubscriptionOwner {
     subscription.index = this.#readers.length
     this.#readers.push(subscription)
     this.#slowest = Math.min(this.#slowest, subscription.reader.cursor)
+    this.#bytesBehindAtMost = Infinity
   }
 
   leave(subscription: Subscription): void {
@@ -126,12 +128,11 @@ export class Audience implements Flushable, SubscriptionOwner {
     if (this.#nextReader !== -1) return
     const { clock } = this.#options
     const startedAt = clock.now()
-    const floor = this.#lagLimit.floor()
     for (let index = this.#readers.length - 1; index >= 0; index -= 1) {
       const subscription = this.#readers[index]
       // Text of other alphabets takes up to three bytes a unit, and so as many writes.
       for (let write = 0; write < MAX_BYTES_PER_UNIT && subscription !== undefined; write += 1) {
-        this.#flushOne(subscription, floor)
+        subscription.connection.flushNow()
         if (subscription.reader.lag === 0) break
       }
       if (index % READERS_PER_LOOK === 1 && clock.now() - startedAt > MAX_FLUSH_MS) return
@@ -139,6 +140,18 @@ export class Audience implements Flushable, SubscriptionOwner {
   }
 
   flush(): void {
+    try {
+      this.#flushSome()
+    } catch (error) {
+      // The log is asked, and may be the user's.
+      process.emitWarning(textOf(error), { type: 'SSEWarning', detail: 'in the log of a channel' })
+      this.#isScheduled = false
+      this.#nextReader = -1
+      this.#owner.flushed()
+    }
+  }
+
+  #flushSome(): void {
     const { clock, log } = this.#options
     if (this.#nextReader === -1) {
       this.#nextReader = this.#readers.length - 1
@@ -164,7 +177,7 @@ export class Audience implements Flushable, SubscriptionOwner {
     this.#owner.flushed()
   }
 
-  /** Counts what was published. */
+  /** Counts what was published; Infinity for what others appended to the log. */
   noteAppended(units: number): void {
     this.#bytesBehindAtMost += units * MAX_BYTES_PER_UNIT
   }
@@ -174,7 +187,11 @@ export class Audience implements Flushable, SubscriptionOwner {
     if (this.#options.slowConsumer !== 'wait' || this.#readers.length === 0) return true
     if (!this.#isNear(reserved) && this.#haveMoved) {
       this.#haveMoved = false
-      this.#slowest = this.#readers.reduce((least, { reader }) => Math.min(least, reader.cursor), Infinity)
+      this.#slowest = this.#readers.reduce(
+        (least, subscription) =>
+          isWaitedFor(subscription) ? Math.min(least, subscription.reader.cursor) : least,
+        Infinity,
+      )
       this.#bytesBehindAtMost = Infinity
     }
     return this.#isNear(reserved)
@@ -206,9 +223,16 @@ export class Audience implements Flushable, SubscriptionOwner {
 
   #flushOne(subscription: Subscription, floor: number): void {
     const { reader, connection } = subscription
-    if (reader.cursor < floor) this.#fellBehind(subscription, floor)
+    if (reader.cursor < floor && this.#isLost(subscription)) this.#fellBehind(subscription, floor)
     connection.flushNow()
+    // One whose transport has had no time yet to take what a burst of this turn brought is not slow.
+    if (reader.cursor < floor && connection.isBlocked) this.#fellBehind(subscription, floor)
     if (reader.lag > 0) this.#isAnyBehind = true
+  }
+
+  /** Whether a reader cannot get what it has not had. */
+  #isLost({ reader }: Subscription): boolean {
+    return reader.cursor < this.#options.log.oldest
   }
 
   #fellBehind(subscription: Subscription, floor: number): void {
@@ -258,10 +282,15 @@ export class Audience implements Flushable, SubscriptionOwner {
     const { maxLagEvents, maxLagBytes } = this.#options
     for (const subscription of [...this.#readers]) {
       const { lag, lagBytes } = subscription.reader
-      if (lag < maxLagEvents && lagBytes < maxLagBytes) continue
+      if (!isWaitedFor(subscription) || (lag < maxLagEvents && lagBytes < maxLagBytes)) continue
       this.#tellSlow(subscription)
       this.#close(subscription.connection)
     }
     this.#owner.roomMade()
   }
+}
+
+/** Not one that is closing, nor one that waits for its snapshot and has its own time for that. */
+function isWaitedFor({ reader, connection }: Subscription): boolean {
+  return !connection.isClosing && !reader.isWaiting
 }

@@ -25,6 +25,8 @@ import { type Hooks, Subscription } from './subscription.js'
  */
 const MAX_BURST_EVENTS = 256
 const MAX_BURST_UNITS = 64 * 1024
+/** Permits that nobody uses hold nobody up, but take memory. */
+const MAX_PERMITS = 1000
 /** Options of `channel.subscribe`. */
 export interface SubscribeOptions<Events extends object = EventMap> extends SelectOptions {
   /**
@@ -106,6 +108,7 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
   #stopListening: (() => void) | null = null
   #label: EventLabel = { event: 'message', topic: undefined }
   #controller: AbortController | null = null
+  #isAppending = false
   #published = 0
   #dropped = 0
   /** What was published since the last flush. */
@@ -141,7 +144,8 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
     })
     this.#gate = new Gate<Events, Block>(
       {
-        hasRoom: (reserved) => !this.#isBurst(reserved) && this.#audience.isWithinLimit(reserved),
+        hasRoom: (reserved) =>
+          !this.#isBurst && reserved < MAX_PERMITS && this.#audience.isWithinLimit(reserved),
         makeRoom: () => {},
         encode: (event) => this.#encode(event),
         accept: (block) => void this.#append(block),
@@ -154,6 +158,11 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
   /** Connections that follow the channel. */
   get readers(): number {
     return this.#audience.size
+  }
+
+  /** Whether it has readers, permits that are out, or callers that wait. */
+  get isInUse(): boolean {
+    return this.#audience.size > 0 || this.#gate.granted > 0 || this.#gate.waiting > 0
   }
 
   /** Events appended through this channel. */
@@ -189,7 +198,7 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
       // Encoding runs code of the user, which may have ended the channel.
       if (this.#audience.isEnded) return rejectedAsClosed('completed')
       const id = formatEventId(this.#options.log.epoch, this.#append(block))
-      return this.#isBurst(0) ? this.#afterFlush(id) : Promise.resolve(id)
+      return this.#isBurst ? this.#afterFlush(id) : Promise.resolve(id)
     } catch (error) {
       return Promise.reject(error)
     }
@@ -268,7 +277,7 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
       this.#audience,
     )
     this.#audience.enter(subscription)
-    this.#stopListening ??= this.#options.log.onAppend(() => this.#audience.schedule(this.#isBurst(0)))
+    this.#stopListening ??= this.#options.log.onAppend(this.#onAppend)
     try {
       subscription.start()
     } catch (error) {
@@ -332,19 +341,28 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
 
   #append({ text, label }: Block): number {
     let sequence: number
+    this.#isAppending = true
     try {
       sequence = this.#options.log.append(text, label)
     } catch (cause) {
       throw logFailed(cause)
+    } finally {
+      this.#isAppending = false
     }
     this.#published += 1
     this.#burstEvents += 1
     this.#burstUnits += text.length
     this.#audience.noteAppended(text.length)
     // Without readers nobody listens to the log, but a burst is to end all the same.
-    if (this.#stopListening === null || this.#isBurst(0)) this.#audience.schedule(this.#isBurst(0))
+    if (this.#stopListening === null || this.#isBurst) this.#audience.schedule(this.#isBurst)
     this.#relieve(text.length)
     return sequence
+  }
+
+  readonly #onAppend = (): void => {
+    // Others may append to the log, too: how much is not known.
+    if (!this.#isAppending) this.#audience.noteAppended(Infinity)
+    this.#audience.schedule(this.#isBurst)
   }
 
   #relieve(units: number): void {
@@ -360,8 +378,8 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
     this.#audience.relieve()
   }
 
-  #isBurst(reserved: number): boolean {
-    return this.#burstEvents + reserved >= MAX_BURST_EVENTS || this.#burstUnits >= MAX_BURST_UNITS
+  get #isBurst(): boolean {
+    return this.#burstEvents >= MAX_BURST_EVENTS || this.#burstUnits >= MAX_BURST_UNITS
   }
 
   #afterFlush(id: string): Promise<string> {

@@ -12,7 +12,7 @@ export interface ChannelsOptions<Events extends object = EventMap>
   /** The log of each channel: a memory log with these bounds, in an epoch of its own. */
   log?: Omit<MemoryLogOptions, 'epoch' | 'clock'> | undefined
   /**
-   * The most channels. At the limit the longest idle one is disposed of: one without readers to which nothing was published
+   * The most channels. At the limit the longest idle one is disposed of: one without readers, permits and waiting callers, to which nothing was published
    * for a quarter of `idleMs` or so. When all are in use, `open` throws ERR_SSE_TOO_MANY_CHANNELS. Minimum 1, default 10,000.
    */
   maxChannels?: number | undefined
@@ -42,8 +42,8 @@ export interface ChannelsStats {
 
 /** Idle channels are looked for this often in `idleMs`. */
 const SWEEPS_PER_IDLE = 4
-/** ...and, while there are none and all are full, once in so many milliseconds. */
-const MS_BETWEEN_LOOKS = 1000
+/** Looking in vain for an idle channel is followed by a pause of so many times what it took. */
+const PAUSE_PER_LOOK = 50
 const KNOWN: ReadonlySet<string> = new Set(['maxChannels', 'maxBytes', 'idleMs', ...KNOWN_CHANNEL_OPTIONS])
 const KNOWN_LOG: ReadonlySet<string> = new Set(['maxEvents', 'maxBytes', 'maxAgeMs'])
 
@@ -124,7 +124,7 @@ export class Channels<Events extends object = EventMap> {
         reason: 'shutdown',
       })
     }
-    if (this.#held.size >= this.#maxChannels && !this.#disposeIdlest()) {
+    if (this.#held.size >= this.#maxChannels && !this.#madeRoom()) {
       throw new SSEError(
         'ERR_SSE_TOO_MANY_CHANNELS',
         `All ${this.#maxChannels} channels are in use, the most that maxChannels allows; delete some, or raise the limit.`,
@@ -196,19 +196,24 @@ export class Channels<Events extends object = EventMap> {
   #account(log: MemoryLog, bytes: number): void {
     this.#heldBytes += bytes
     if (this.#heldBytes <= this.#maxBytes) return
-    const now = this.#clock.now()
-    if (now >= this.#looksAgainAt) {
-      while (this.#heldBytes > this.#maxBytes && this.#disposeIdlest(log)) {}
-      // Looking takes time in proportion to the channels.
-      if (this.#heldBytes > this.#maxBytes) this.#looksAgainAt = now + MS_BETWEEN_LOOKS
-    }
+    while (this.#heldBytes > this.#maxBytes && this.#madeRoom(log)) {}
     while (this.#heldBytes > this.#maxBytes && log.evictOldest()) {}
+  }
+
+  /** Disposes of one idle channel. Looking takes time in proportion to the channels. */
+  #madeRoom(except?: MemoryLog): boolean {
+    const startedAt = this.#clock.now()
+    if (startedAt < this.#looksAgainAt) return false
+    const isMade = this.#disposeIdlest(except)
+    const now = this.#clock.now()
+    if (!isMade) this.#looksAgainAt = now + (now - startedAt) * PAUSE_PER_LOOK
+    return isMade
   }
 
   /** Disposes of the idle channel that was looked up longest ago. False when there is none. */
   #disposeIdlest(except?: MemoryLog): boolean {
     for (const [name, { channel, log, published }] of this.#held) {
-      if (channel.readers > 0 || channel.published !== published || log === except) continue
+      if (channel.isInUse || channel.published !== published || log === except) continue
       this.#dispose(name)
       return true
     }
@@ -228,8 +233,8 @@ export class Channels<Events extends object = EventMap> {
     this.#sweepTimer = null
     const now = this.#clock.now()
     for (const [name, held] of [...this.#held]) {
-      const { readers, published } = held.channel
-      if (readers > 0 || published !== held.published) {
+      const { isInUse, published } = held.channel
+      if (isInUse || published !== held.published) {
         held.usedAt = now
         held.published = published
       } else if (now - held.usedAt >= this.#idleMs) {

@@ -3,7 +3,7 @@ import { SSEError, shown } from '../errors.js'
 const MAX_PATTERNS = 100
 const MAX_PATTERN_LENGTH = 256
 /** The names whose answer is remembered; beyond it all are forgotten at once. */
-const MAX_NAMES_KNOWN = 1000
+const MAX_NAMES_KNOWN = 64
 
 /**
  * Names to select by, in which `*` stands for any characters, none included: `order:*`. Matching takes time in
@@ -12,18 +12,24 @@ const MAX_NAMES_KNOWN = 1000
 export class Patterns {
   /** The same for the same set of patterns. */
   readonly key: string
+  readonly #names: ReadonlySet<string>
   readonly #patterns: readonly (readonly string[])[]
-  readonly #known = new Map<string, boolean>()
+  /** Made for the first name that is matched with a pattern. */
+  #known: Map<string, boolean> | null = null
 
   constructor(option: string, patterns: string | readonly string[]) {
     const list = typeof patterns === 'string' ? [patterns] : patterns
     assertPatterns(option, list)
     const unique = [...new Set(list)].sort()
     this.key = JSON.stringify(unique)
-    this.#patterns = unique.map((pattern) => pattern.split('*'))
+    this.#names = new Set(unique.filter((pattern) => !pattern.includes('*')))
+    this.#patterns = unique.filter((pattern) => pattern.includes('*')).map((pattern) => pattern.split('*'))
   }
 
   matches(name: string): boolean {
+    if (this.#names.has(name)) return true
+    if (this.#patterns.length === 0) return false
+    this.#known ??= new Map()
     const known = this.#known.get(name)
     if (known !== undefined) return known
     const matches = this.#patterns.some((parts) => matchesParts(name, parts))
@@ -36,7 +42,6 @@ export class Patterns {
 /** Whether a name is these parts in order, with anything between two of them. */
 function matchesParts(name: string, parts: readonly string[]): boolean {
   const first = parts[0] as string
-  if (parts.length === 1) return name === first
   const last = parts[parts.length - 1] as string
   if (!name.startsWith(first) || !name.endsWith(last)) return false
   let at = first.length

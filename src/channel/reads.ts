@@ -6,7 +6,7 @@ import type { Selection } from './selection.js'
 
 /** Readers that catch up stop at multiples of this, so that they come to share what they read, wherever they began. */
 const BLOCK_EVENTS = 512
-/** The most reads kept: 4 MiB or so. The oldest goes first. */
+/** The most reads kept by a channel, 4 MiB or so; beyond it all are freed. */
 const MAX_KEPT = 64
 
 interface KeptRead extends SharedRead {
@@ -18,13 +18,16 @@ interface KeptRead extends SharedRead {
 export class Reads implements SharedReads {
   readonly #log: EventLog
   readonly #selection: Selection | null
-  readonly #isShared: boolean
+  /** Those who read through it. What only one of them reads is not kept. */
+  readers = 0
+  readonly #onKept: () => void
   readonly #kept = new Map<number, KeptRead>()
 
-  constructor(log: EventLog, selection: Selection | null) {
+  /** @param onKept Told before a read is kept; may free what is kept. */
+  constructor(log: EventLog, selection: Selection | null, onKept: () => void) {
     this.#log = log
     this.#selection = selection
-    this.#isShared = selection === null || selection.key !== null
+    this.#onKept = onKept
   }
 
   /** Names the selection; null for one of a single reader, and for none. */
@@ -37,9 +40,8 @@ export class Reads implements SharedReads {
     const kept = this.#kept.get(from)
     if (kept !== undefined && (kept.end === null || kept.end === this.#log.next)) return kept
     const read = this.#readLog(from, to, maxBytes)
-    if (!this.#isShared) return read
-    this.#kept.delete(from)
-    if (this.#kept.size >= MAX_KEPT) this.#kept.delete(this.#kept.keys().next().value as number)
+    if (this.readers < 2) return read
+    if (kept === undefined) this.#onKept()
     this.#kept.set(from, read)
     return read
   }
@@ -69,6 +71,8 @@ export class Reads implements SharedReads {
     let told = from
     let next = from
     for (let bytes = 0; next < to && bytes < maxBytes; next += 1) {
+      // Selecting runs code of the user, which may publish: what is evicted for that is met as a gap.
+      if (next < this.#log.oldest) break
       const frame = this.#log.frameAt(next)
       if (!selection.selects(this.#log, next, frame)) continue
       frames.push(frame)
@@ -89,37 +93,51 @@ export class Reads implements SharedReads {
 export class ReadsBySelection {
   readonly #log: EventLog
   readonly #ofAll: Reads
-  readonly #ofSome = new Map<string, { reads: Reads; readers: number }>()
+  readonly #ofSome = new Map<string, Reads>()
+  #kept = 0
 
   constructor(log: EventLog) {
     this.#log = log
-    this.#ofAll = new Reads(log, null)
+    this.#ofAll = this.#make(null)
   }
 
   /** The reads for one more reader. */
   for(selection: Selection | null): Reads {
-    if (selection === null) return this.#ofAll
-    if (selection.key === null) return new Reads(this.#log, selection)
-    let shared = this.#ofSome.get(selection.key)
-    if (shared === undefined) {
-      shared = { reads: new Reads(this.#log, selection), readers: 0 }
-      this.#ofSome.set(selection.key, shared)
-    }
-    shared.readers += 1
-    return shared.reads
+    const reads = this.#find(selection)
+    reads.readers += 1
+    return reads
   }
 
   /** One reader less. */
-  letGo({ key }: Reads): void {
-    const shared = key === null ? undefined : this.#ofSome.get(key)
-    if (key === null || shared === undefined) return
-    shared.readers -= 1
-    if (shared.readers === 0) this.#ofSome.delete(key)
+  letGo(reads: Reads): void {
+    reads.readers -= 1
+    if (reads.readers > 0) return
+    reads.forget()
+    if (reads.key !== null && this.#ofSome.get(reads.key) === reads) this.#ofSome.delete(reads.key)
   }
 
   /** Frees what is kept for sharing. */
   forget(): void {
+    if (this.#kept === 0) return
+    this.#kept = 0
     this.#ofAll.forget()
-    for (const { reads } of this.#ofSome.values()) reads.forget()
+    for (const reads of this.#ofSome.values()) reads.forget()
+  }
+
+  #find(selection: Selection | null): Reads {
+    if (selection === null) return this.#ofAll
+    if (selection.key === null) return this.#make(selection)
+    const known = this.#ofSome.get(selection.key)
+    if (known !== undefined) return known
+    const reads = this.#make(selection)
+    this.#ofSome.set(selection.key, reads)
+    return reads
+  }
+
+  #make(selection: Selection | null): Reads {
+    return new Reads(this.#log, selection, () => {
+      if (this.#kept >= MAX_KEPT) this.forget()
+      this.#kept += 1
+    })
   }
 }

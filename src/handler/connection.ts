@@ -140,6 +140,10 @@ export class Connection<Events extends object>
     this.#actor.send(event)
   }
 
+  get isBlocked(): boolean {
+    return this.pump.isBlocked
+  }
+
   get follower(): Follower | null {
     return this.#follower
   }
@@ -346,6 +350,7 @@ export class Connection<Events extends object>
   startDraining(): void {
     this.#clearTimer()
     this.outbox.seal()
+    this.#follower?.advanced()
     this.#timer = this.#options.clock.setTimeout(
       () => this.tell({ type: 'drainTimedOut' }),
       this.#options.drainMs,
@@ -438,7 +443,8 @@ export class Connection<Events extends object>
   /** A heartbeat is missed when it cannot be written, and the peer has taken nothing since the one before. */
   #countMissed(): void {
     const pendingBytes = this.pump.isWaiting ? this.#transport.pendingBytes : 0
-    const isMissed = this.pump.isWaiting && pendingBytes >= this.#pendingAtBeat
+    // Nothing is pending for the response of a pipelined request, which waits for its turn.
+    const isMissed = pendingBytes > 0 && pendingBytes >= this.#pendingAtBeat
     this.#heartbeatsMissed = isMissed ? this.#heartbeatsMissed + 1 : 0
     this.#pendingAtBeat = pendingBytes
     this.emit('heartbeat', { missed: this.#heartbeatsMissed })

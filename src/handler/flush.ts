@@ -1,3 +1,5 @@
+import { textOf } from '../errors.js'
+
 /** Something that writes when it is told to. */
 export interface Flushable {
   flush(): void
@@ -16,5 +18,11 @@ export function scheduleFlush(flushable: Flushable): void {
 function flushDue(): void {
   const flushables = due
   due = []
-  for (const flushable of flushables) flushable.flush()
+  for (const flushable of flushables) {
+    try {
+      flushable.flush()
+    } catch (error) {
+      process.emitWarning(textOf(error), { type: 'SSEWarning', detail: 'in a flush' })
+    }
+  }
 }

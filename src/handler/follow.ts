@@ -22,6 +22,8 @@ export interface Followable extends LogReaderOwner {
   readonly signal: AbortSignal
   /** Whether the end has begun or has been asked for. */
   readonly isClosing: boolean
+  /** Whether its client has not taken the last write, though it had time for it. */
+  readonly isBlocked: boolean
   /** Whether it has a log of its own, which gives its events their ids. */
   readonly hasLog: boolean
   /** Who it follows. */

@@ -120,7 +120,7 @@ export class LogReader {
 
   /** Whether events that the client missed while it was away are still to be taken. */
   get isReplaying(): boolean {
-    return this.#cursor < this.#replayEnd
+    return !this.#isPaused && this.#cursor < this.#replayEnd
   }
 
   /** Whether nothing of the log can be read before a snapshot is sent. */
@@ -257,6 +257,8 @@ export class LogReader {
 
   #takeShared(shared: SharedReads, maxBytes: number): Chunk | null {
     const { chunk, events, told, next } = shared.read(this.#cursor, maxBytes, this.#end ?? this.log.next)
+    // Selecting runs code of the user, which may have handed the place on to another reader.
+    if (this.#isPaused) return null
     this.#count(events, next)
     if (chunk !== null) this.#toldCursor = told
     return chunk
@@ -304,7 +306,7 @@ export class LogReader {
   /** Only the end of the snapshot carries the position: a client that is cut before it gets the whole of it again. */
   #takeSnapshot(events: readonly Frame[], into: Frame[]): void {
     this.#snapshot = null
-    into.push(...events)
+    for (const event of events) into.push(event)
     this.#tellPosition(into)
   }
 

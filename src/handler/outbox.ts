@@ -195,12 +195,14 @@ export class Outbox<Events extends object = EventMap> {
     this.#retry = null
     this.#comments = null
     this.#commentBytes = 0
+    let left = maxBytes
     if (this.#queue !== null) {
       const queued = this.#queue.length
-      this.#queue.take(maxBytes, into)
+      left -= this.#queue.take(maxBytes, into)
       this.#eventsTaken += queued - this.#queue.length
     }
-    this.#reader?.take(maxBytes, into)
+    // A private event that waits does not keep those of the channel from their turn, nor the other way round.
+    this.#reader?.take(Math.max(left, maxBytes / 2), into)
     if (this.#heartbeat !== null && into.length === 0 && this.#reader?.tellPosition(into) !== true) {
       into.push(this.#heartbeat)
     }

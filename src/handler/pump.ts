@@ -50,6 +50,8 @@ export class Pump implements Flushable {
   /** Whether the transport holds bytes that the operating system has not taken. */
   #isWaiting = false
   #isBlocked = false
+  /** Whether a write is going on, which may run code of the user that has others written. */
+  #isWriting = false
   /** Frames taken from the source for the next write. */
   #frames: Frame[] = NO_FRAMES
   #stallTimer: Timer | null = null
@@ -70,6 +72,11 @@ export class Pump implements Flushable {
     return this.#isWaiting
   }
 
+  /** Whether it had not taken it, either, a turn later. */
+  get isBlocked(): boolean {
+    return this.#isBlocked
+  }
+
   get bytesWritten(): number {
     return this.#bytesWritten
   }
@@ -88,7 +95,7 @@ export class Pump implements Flushable {
 
   /** Has what is owed written at once, for who flushes many connections in one go. */
   flushNow(): void {
-    if (!this.#isWaiting) this.flush()
+    if (!this.#isWaiting && !this.#isWriting) this.flush()
   }
 
   /**
@@ -104,10 +111,13 @@ export class Pump implements Flushable {
     this.#isScheduled = false
     if (this.#isStopped) return
     try {
+      this.#isWriting = true
       if (this.#isWaiting) this.#block()
       else this.#write()
     } catch (error) {
       this.#owner.failed(error)
+    } finally {
+      this.#isWriting = false
     }
   }
 

@@ -123,11 +123,11 @@ class NodeTransport implements Transport {
     } else if (this.#isHeadOut && res.socket !== null) {
       const { socket } = res
       // The response would hand the kernel four pieces, framing included, where one does.
-      socket.write(res.chunkedEncoding ? chunk.http1 : chunk.bytes, this.#onTaken)
+      socket.write(res.chunkedEncoding ? chunk.http1 : chunk.bytes, this.#onWritten)
       // The system call was made inside write(): mostly the kernel has everything by now.
       this.#isWaiting = socket.writableLength > 0
     } else {
-      res.write(chunk.bytes, this.#onTaken)
+      res.write(chunk.bytes, this.#onWritten)
     }
     return !this.#isWaiting
   }
@@ -164,6 +164,11 @@ class NodeTransport implements Transport {
     this.#req.socket.off('close', this.#onClose)
     this.#res.off('close', this.#onClose)
     this.#res.off('drain', this.#onTaken)
+  }
+
+  /** Called a tick late for a write that the kernel took at once: another may be pending by then. */
+  readonly #onWritten = (error?: Error | null): void => {
+    if ((this.#res.socket?.writableLength ?? 0) === 0) this.#onTaken(error)
   }
 
   readonly #onTaken = (error?: Error | null): void => {

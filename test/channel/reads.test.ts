@@ -19,6 +19,12 @@ function readsOf(events = 0) {
   return { log, append, reads: new ReadsBySelection(log), selecting }
 }
 
+/** The reads of two readers: what only one reads is not kept. */
+function sharedBy(reads: ReadsBySelection, selection: Selection | null = null) {
+  reads.for(selection)
+  return reads.for(selection)
+}
+
 const textOf = (read: { chunk: { bytes: Uint8Array } | null }) =>
   read.chunk === null ? '' : Buffer.from(read.chunk.bytes).toString()
 const idsOf = (read: { chunk: { bytes: Uint8Array } | null }) =>
@@ -42,7 +48,7 @@ describe('a read', () => {
 
   it('that does not reach the end says the same for ever', () => {
     const { reads, append } = readsOf(2000)
-    const all = reads.for(null)
+    const all = sharedBy(reads)
     const first = all.read(1, MAX_BYTES)
     expect(first.next).toBeLessThan(2001)
     append(10)
@@ -51,7 +57,7 @@ describe('a read', () => {
 
   it('of one that is far behind ends where others begin, wherever it began', () => {
     const { reads } = readsOf(5000)
-    const all = reads.for(null)
+    const all = sharedBy(reads)
     for (const from of [1, 17, 500, 511, 512]) {
       const first = all.read(from, MAX_BYTES)
       const second = all.read(first.next, MAX_BYTES)
@@ -91,7 +97,7 @@ describe('a read', () => {
 
   it('is kept no longer than nobody is behind, and not without bound', () => {
     const { reads } = readsOf(500)
-    const all = reads.for(null)
+    const all = sharedBy(reads)
     const first = all.read(1, MAX_BYTES)
     for (const from of range(2, 64)) all.read(from, MAX_BYTES)
     expect(all.read(1, MAX_BYTES)).toBe(first)

@@ -5,7 +5,7 @@ import { ManualClock } from './clock.js'
 import { FakeTransport, turns } from './fake-transport.js'
 
 /** A fake transport that keeps the chunks it was written. */
-export class ReaderTransport extends FakeTransport {
+class ReaderTransport extends FakeTransport {
   readonly written: Chunk[] = []
 
   override write(chunk: Chunk): boolean {
