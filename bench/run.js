@@ -6,6 +6,7 @@ import { relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { startClient } from './lib/actors.js'
+import { watchOthers } from './lib/contention.js'
 import { keep, machine, table } from './lib/report.js'
 import { write } from './lib/write.js'
 import { channelStalled } from './scenarios/channel-stalled.js'
@@ -16,6 +17,9 @@ import { channelIdle, idle } from './scenarios/idle.js'
 import { paced } from './scenarios/paced.js'
 import { resume } from './scenarios/resume.js'
 import { stalled } from './scenarios/stalled.js'
+
+/** Cores taken by others, above which figures are told to be doubtful. */
+const BUSY = 0.25
 
 const SCENARIOS = [
   connection,
@@ -60,12 +64,19 @@ const charts = []
 for (const scenario of SCENARIOS) {
   if (names.length > 0 && !names.includes(scenario.name)) continue
   const size = flags.quick ? scenario.quick : scenario.full
+  const coresOfOthers = watchOthers()
   const figures = await measure(scenario, size, rounds ?? size.rounds)
-  results.scenarios[scenario.name] = { size, figures }
+  const others = coresOfOthers()
+  results.scenarios[scenario.name] = { size, figures, coresOfOthers: others }
   if (figures === null) continue
   const of = (peer, key) => figures[peer].map((round) => round[key])
   rows.push(...scenario.compare(of, size).map((row) => ({ scenario: scenario.name, ...row })))
   notes.push(...scenario.notes(of, size))
+  if (others > BUSY) {
+    notes.push(
+      `${scenario.name}: doubtful. Other programs took ${others.toFixed(1)} cores of this machine meanwhile.`,
+    )
+  }
   charts.push(...(scenario.charts?.(of, size) ?? []))
 }
 

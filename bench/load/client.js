@@ -49,15 +49,16 @@ answerCalls({
   followed: () => ({ ...readers.state(), cpuMicros: cpuMicroseconds() }),
 
   /** Has so many come back at once, from behind an event; resolves when each has all events up to another. */
-  async resume(port, count, { upTo, ...expected }) {
+  async resume(port, count, { upTo, limitMs, ...expected }) {
     const startedAt = performance.now()
     await readers.open(port, count, expected)
-    await readers.until(upTo)
+    const behind = await readers.until(upTo, limitMs)
+    if (behind > 0) throw new Error(`${behind} readers have not caught up in ${limitMs / 1000} s`)
     return { wallMs: performance.now() - startedAt }
   },
 
-  /** Resolves when each reader has so many events. */
-  until: (count) => readers.until(count),
+  /** Waits until each reader has so many events, up to a limit; says how many have fewer. */
+  until: (count, limitMs) => readers.until(count, limitMs),
 
   /** How long events took to come, since this was asked last. */
   latencies() {

@@ -77,6 +77,7 @@ export class Audience implements Flushable, SubscriptionOwner {
     this.#readers.push(subscription)
     this.#slowest = Math.min(this.#slowest, subscription.reader.cursor)
     this.#bytesBehindAtMost = Infinity
+    this.#haveMoved = true
   }
 
   leave(subscription: Subscription): void {
