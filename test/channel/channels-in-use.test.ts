@@ -50,7 +50,7 @@ describe('a channel of a set is in use', () => {
     channels.close()
   })
 
-  it('while a pipe waits for its source', async () => {
+  it('a turn after a pipe has begun', async () => {
     const { channels } = make({ maxChannels: 2 })
     const source = async function* () {
       await turns(2)
