@@ -141,14 +141,21 @@ export class Audience implements Flushable, SubscriptionOwner {
   }
 
   flush(): void {
+    const isDone = this.#safely(() => this.#flushSome())
+    if (isDone) return
+    this.#isScheduled = false
+    this.#nextReader = -1
+    this.#safely(() => this.#owner.flushed())
+  }
+
+  /** Does what asks the log, which may be the user's and throw. False when it did. */
+  #safely(act: () => void): boolean {
     try {
-      this.#flushSome()
+      act()
+      return true
     } catch (error) {
-      // The log is asked, and may be the user's.
       process.emitWarning(textOf(error), { type: 'SSEWarning', detail: 'in the log of a channel' })
-      this.#isScheduled = false
-      this.#nextReader = -1
-      this.#owner.flushed()
+      return false
     }
   }
 
@@ -202,7 +209,7 @@ export class Audience implements Flushable, SubscriptionOwner {
   setAwaited(isAwaited: boolean): void {
     const { clock, maxWaitMs } = this.#options
     if (isAwaited) {
-      this.#waitTimer ??= clock.setTimeout(() => this.#closeThoseAwaited(), maxWaitMs)
+      this.#waitTimer ??= clock.setTimeout(() => this.#safely(() => this.#closeThoseAwaited()), maxWaitMs)
     } else if (this.#waitTimer !== null) {
       clock.clearTimeout(this.#waitTimer)
       this.#waitTimer = null
@@ -224,6 +231,11 @@ export class Audience implements Flushable, SubscriptionOwner {
 
   #flushOne(subscription: Subscription, floor: number): void {
     const { reader, connection } = subscription
+    // One that is closing has its own time, and is to get what was published before.
+    if (connection.isClosing) {
+      connection.flushNow()
+      return
+    }
     if (reader.cursor < floor && this.#isLost(subscription)) this.#fellBehind(subscription, floor)
     connection.flushNow()
     // One whose transport has had no time yet to take what a burst of this turn brought is not slow.
@@ -273,7 +285,7 @@ export class Audience implements Flushable, SubscriptionOwner {
     this.#isTellingRoom = true
     setImmediate(() => {
       this.#isTellingRoom = false
-      this.#owner.roomMade()
+      this.#safely(() => this.#owner.roomMade())
     })
   }
 
