@@ -4,7 +4,7 @@ import { spread } from './statistics.js'
 
 const WIDTH = 840
 const LABELS = 230
-const BARS = 470
+const BARS = 430
 const ROW = 22
 const TITLE = 26
 const GAP = 22
@@ -33,7 +33,7 @@ function drawOne({ title, bars }) {
   const spreads = bars.map(({ values }) => spread(values))
   const widest = Math.max(...spreads.map(({ max }) => max))
   const x = (value) => Math.round((Math.max(0, value) / widest) * BARS * 10) / 10
-  const rows = bars.map(({ label, show, isOurs }, index) => {
+  const rows = bars.map(({ label, show, aside, isOurs }, index) => {
     const { median, min, max } = spreads[index]
     const y = TITLE + index * ROW
     const weight = isOurs ? ' font-weight="600"' : ''
@@ -43,7 +43,7 @@ function drawOne({ title, bars }) {
       ...(min < max
         ? [`<path d="M${LABELS + x(min)} ${y + 8}H${LABELS + x(max)}" stroke="${TEXT}" stroke-width="2"/>`]
         : []),
-      `<text x="${LABELS + Math.max(x(median), x(max)) + 8}" y="${y + 12}"${weight}>${escaped(show(median))}</text>`,
+      `<text x="${LABELS + Math.max(x(median), x(max)) + 8}" y="${y + 12}"${weight}>${escaped(aside ? `${show(median)}, ${aside}` : show(median))}</text>`,
     ].join('')
   })
   return [`<text x="10" y="10" font-weight="600" font-size="14">${escaped(title)}</text>`, ...rows].join('\n')

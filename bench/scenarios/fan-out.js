@@ -144,16 +144,17 @@ function fanOut({ name, ours, perTurn, targets }) {
       ]
     },
 
-    charts: (of) =>
+    charts: (of, size) =>
       [
-        ['', AHEAD],
-        [', a turn at a time', TURN_BY_TURN],
-      ].map(([how, [key]]) => ({
-        title: `${name}: CPU seconds of the server per million deliveries${how}`,
+        [`publisher up to ${size.window} events ahead`, AHEAD],
+        ['a turn at a time', TURN_BY_TURN],
+      ].map(([how, [key, perWrite]]) => ({
+        title: `${name}: CPU seconds of the server per million deliveries, ${how}`,
         bars: [...ours, FLOOR, ...OTHERS].map((peer) => ({
           label: peer,
           values: of(peer, key),
           show: decimals(2),
+          aside: `${figure(of(peer, perWrite), decimals(0))} events a write`,
           isOurs: ours.includes(peer),
         })),
       })),

@@ -74,7 +74,7 @@ export const paced = {
     return [
       `paced: ${size.clients} readers, ${1000 / size.everyMs} events a second were asked for, and reached were ` +
         `${rates.join(', ')}. Time to the reader is from the call that publishes to the read in the load client. More than one ` +
-        'event a write means that the machine was too busy to keep the pace.',
+        'event a write: a publisher that was late had events close together, or sluice put off a write for up to 2 ms.',
     ]
   },
 }
