@@ -135,6 +135,7 @@ it('the options of createSSEHandler in the docs have the defaults that it resolv
   const flat: Record<string, keyof ResolvedOptions> = {
     'heartbeat.intervalMs': 'heartbeatMs',
     'heartbeat.format': 'heartbeatFormat',
+    'heartbeat.maxMissed': 'maxMissedHeartbeats',
     'replay.start': 'replayStart',
     'replay.afterGap': 'afterGap',
   }
