@@ -8,8 +8,8 @@ import { serve } from '../support/server.js'
 import { until } from '../support/until.js'
 
 const READERS = 1000
-/** How long is published to them. A minute of it passes as well, and takes a minute. */
-const PUBLISHING_MS = 10_000
+/** How long is published to them. */
+const PUBLISHING_MS = 60_000
 const CUTS_PER_ROUND = 4
 
 const EPOCH = 'e'
@@ -153,4 +153,4 @@ it('1,000 readers that are cut at random lose nothing and get nothing twice', as
   // A storm in which little happens proves little.
   expect(published).toBeGreaterThan(200)
   expect(connections).toBeGreaterThan(3 * READERS)
-}, 60_000)
+}, 150_000)
