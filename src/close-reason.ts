@@ -4,6 +4,8 @@
  * | reason | cause |
  * |---|---|
  * | `client-closed` | the client left, or the network reset the connection |
+ * | `vanished` | the client is gone without a word: the operating system got no answer any more |
+ * | `transport-closed` | somebody else ended the response, such as a middleware |
  * | `server-closed` | `close()` without a reason of its own |
  * | `completed` | the program said that the stream is complete |
  * | `shutdown` | the program said that the server stops |
@@ -14,6 +16,8 @@
  * | `slow-consumer` | a source that cannot be paused overran its buffer under the policy `close` |
  * | `gap` | the client's position cannot be answered and `replay.afterGap` is `close` |
  * | `heartbeat-missed` | heartbeats in a row could not be written, because the peer took nothing in between |
+ * | `idle` | the program sent nothing for `idleMs` |
+ * | `lifetime` | the connection was open for `lifetimeMs` |
  * | `write-stalled` | the peer took no bytes for `writeStallMs` |
  * | `transport-error` | writing failed |
  * | `refused` | the request got another answer than a stream: HEAD, or an Accept header without event streams |
@@ -22,6 +26,8 @@ export type CloseReason = (typeof CLOSE_REASONS)[number]
 
 export const CLOSE_REASONS = [
   'client-closed',
+  'vanished',
+  'transport-closed',
   'server-closed',
   'completed',
   'shutdown',
@@ -32,6 +38,8 @@ export const CLOSE_REASONS = [
   'slow-consumer',
   'gap',
   'heartbeat-missed',
+  'idle',
+  'lifetime',
   'write-stalled',
   'transport-error',
   'refused',

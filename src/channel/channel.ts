@@ -4,6 +4,7 @@ import type { EventLabel } from '../buffer/event-log.js'
 import { SSEError, shown, textOf } from '../errors.js'
 import { assertNoId, checkedSize, checkedTopic, logFailed } from '../handler/event-checks.js'
 import type { Followable } from '../handler/follow.js'
+import { redacted } from '../handler/redact.js'
 import { connectionOf, type SSEHandler } from '../handler/sse-handler.js'
 import { knownOptions } from '../options.js'
 import { Demand } from '../producers/demand.js'
@@ -328,10 +329,12 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
     }
   }
 
-  #encode(event: EventInput<Events>): Block {
-    const text = checkedSize(encodeEvent(event as EventInput), this.#options.maxEventBytes)
-    const { topic, event: name = 'message' } = event as EventInput
-    assertNoId(event as EventInput)
+  #encode(published: EventInput<Events>): Block {
+    const { redact, maxEventBytes } = this.#options
+    const event = redact === null ? (published as EventInput) : redacted(published as EventInput, redact)
+    const text = checkedSize(encodeEvent(event), maxEventBytes)
+    const { topic, event: name = 'message' } = event
+    assertNoId(event)
     // Streams repeat a few names and topics: most events share their label with the one before.
     if (name !== this.#label.event || topic !== this.#label.topic) {
       this.#label = { event: name, topic: checkedTopic(topic) }

@@ -3,6 +3,7 @@ import { createMemoryLog } from '../buffer/memory-log.js'
 import { type Clock, systemClock } from '../clock.js'
 import { SSEError } from '../errors.js'
 import { checkedLog, type ReplayOptions, resolveReplay } from '../handler/options.js'
+import { checkedRedact, type Redact } from '../handler/redact.js'
 import { delayMs, knownOptions, oneOf, wholeNumber } from '../options.js'
 import type { EventMap } from '../wire/event.js'
 
@@ -49,6 +50,11 @@ export interface ChannelOptions<Events extends object = EventMap> {
   replay?: ReplayOptions | undefined
   /** Milliseconds a snapshot hook may take; then its connection ends with an error. 1 to 2,147,483,647, default 30,000. */
   snapshotTimeoutMs?: number | undefined
+  /**
+   * Called once with each event before it is encoded, to keep fields out that no reader must see; what it returns is
+   * published. When it throws, the event is refused with ERR_SSE_INVALID_EVENT. Default: none.
+   */
+  redact?: Redact | undefined
   /** The most bytes of one encoded event; a larger one is ERR_SSE_EVENT_TOO_LARGE. Minimum 1, default 256 KiB. */
   maxEventBytes?: number | undefined
   /** The most callers that wait in `requestSend` and `send`; one more is ERR_SSE_TOO_MANY_WAITERS. Minimum 0, default 1,000. */
@@ -72,6 +78,7 @@ export interface ResolvedChannelOptions {
   replayStart: 'newest' | 'oldest'
   afterGap: 'oldest' | 'newest' | 'close'
   snapshotTimeoutMs: number
+  redact: Redact | null
   maxEventBytes: number
   maxWaiters: number
   leaseMs: number
@@ -88,6 +95,7 @@ export const KNOWN_CHANNEL_OPTIONS: ReadonlySet<string> = new Set([
   'flushIntervalMs',
   'replay',
   'snapshotTimeoutMs',
+  'redact',
   'maxEventBytes',
   'maxWaiters',
   'leaseMs',
@@ -122,6 +130,7 @@ export function resolveChannelOptions(options: ChannelOptions<object>): Resolved
     flushIntervalMs: wholeNumber('flushIntervalMs', options.flushIntervalMs, 2, { min: 0, max: 1000 }),
     ...resolveReplay(options.replay),
     snapshotTimeoutMs: delayMs('snapshotTimeoutMs', options.snapshotTimeoutMs, 30_000),
+    redact: checkedRedact(options.redact),
     maxEventBytes: wholeNumber('maxEventBytes', options.maxEventBytes, 256 * KiB, { min: 1 }),
     maxWaiters: wholeNumber('maxWaiters', options.maxWaiters, 1000, { min: 0 }),
     leaseMs: delayMs('leaseMs', options.leaseMs, 30_000),

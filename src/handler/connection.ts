@@ -18,7 +18,7 @@ import type { ResolvedOptions } from './options.js'
 import { Outbox } from './outbox.js'
 import { Pump, type PumpOwner } from './pump.js'
 import type { ClosedInfo, SSEHandlerEvents, SSEHandlerStats } from './sse-handler-events.js'
-import type { Transport, TransportSink } from './transport.js'
+import type { LostReason, Transport, TransportSink } from './transport.js'
 
 const INTERNAL_ERROR = {
   code: 'internal_error',
@@ -225,7 +225,11 @@ export class Connection<Events extends object>
     this.#transport.attach(this)
     if (this.phase !== 'opening') return
     try {
-      this.#transport.open(answer)
+      const { headers } = this.#options
+      this.#transport.open({
+        ...answer,
+        headers: answer.stream ? headers : { ...headers, ...answer.headers },
+      })
     } catch (error) {
       this.failed(error)
       return
@@ -319,9 +323,9 @@ export class Connection<Events extends object>
     this.tell({ type: 'drained' })
   }
 
-  lost(error?: unknown): void {
+  lost(reason: LostReason, error?: unknown): void {
     this.#error ??= error
-    this.tell({ type: 'lost' })
+    this.tell({ type: 'lost', reason })
   }
 
   // What the machine has done.

@@ -24,7 +24,7 @@ export type LifecycleEvent =
   | { type: 'drained' }
   | { type: 'drainTimedOut' }
   /** The client or the network ended the connection. */
-  | { type: 'lost' }
+  | { type: 'lost'; reason: CloseReason }
   /** The connection is to end now. */
   | { type: 'evicted'; reason: CloseReason }
   /** The request got another answer than a stream. */
@@ -52,10 +52,7 @@ function unprovided(): never {
 }
 
 const end = {
-  lost: {
-    target: '#connection.closed',
-    actions: { type: 'keepReason', params: { reason: 'client-closed' } },
-  },
+  lost: { target: '#connection.closed', actions: 'keepReason' },
   evicted: { target: '#connection.closed', actions: ['keepReason', 'resetTransport'] },
 } as const
 
@@ -73,8 +70,7 @@ export const connectionMachine = setup({
   },
   actions: {
     keepReason: assign({
-      reason: ({ context, event }, params: { reason: CloseReason } | undefined) =>
-        context.reason ?? params?.reason ?? ('reason' in event ? event.reason : null),
+      reason: ({ context, event }) => context.reason ?? ('reason' in event ? event.reason : null),
     }),
     enterPhase: (_, _params: { phase: Phase }) => unprovided(),
     tellBlocked: unprovided,

@@ -3,6 +3,8 @@ import { type Clock, systemClock } from '../clock.js'
 import { SSEError, shown } from '../errors.js'
 import { delayMs, knownOptions, oneOf, wholeNumber } from '../options.js'
 import type { EventInput, EventMap } from '../wire/event.js'
+import { streamHeaders } from '../wire/headers.js'
+import { checkedRedact, type Redact } from './redact.js'
 
 /** What keeps a stream in which nothing happens from being taken for dead. */
 export interface HeartbeatOptions {
@@ -47,6 +49,17 @@ export interface SSEHandlerOptions<Events extends object = EventMap> {
    * position, so that a reconnect before the next event misses nothing. `false`: none.
    */
   firstEvent?: EventInput | false | undefined
+  /**
+   * More headers of the response. `Content-Type` and what concerns the length and coding of the body cannot be set; a
+   * `Cache-Control` has to say `no-transform` itself. Default: none.
+   */
+  headers?: Readonly<Record<string, string>> | undefined
+  /**
+   * Called with each event before it is encoded, to keep fields out that this client must not see; what it returns is
+   * sent. When it throws, the event is refused with ERR_SSE_INVALID_EVENT. Not called for the first event, nor for
+   * events of a channel, which has its own. Default: none.
+   */
+  redact?: Redact | undefined
   /** Milliseconds a client waits before it reconnects, told at the start. Minimum 0, default 2,000. */
   retryMs?: number | undefined
   heartbeat?: HeartbeatOptions | undefined
@@ -77,6 +90,8 @@ export interface SSEHandlerOptions<Events extends object = EventMap> {
 }
 
 export interface ResolvedOptions {
+  headers: Readonly<Record<string, string>>
+  redact: Redact | null
   sessionId: string | undefined
   log: EventLog | null
   replayStart: 'newest' | 'oldest'
@@ -102,6 +117,8 @@ const KNOWN: ReadonlySet<string> = new Set([
   'log',
   'replay',
   'firstEvent',
+  'headers',
+  'redact',
   'retryMs',
   'heartbeat',
   'maxEvents',
@@ -132,6 +149,8 @@ function resolve(options: SSEHandlerOptions<object>): ResolvedOptions {
     log: checkedLog(options.log),
     ...resolveReplay(options.replay),
     firstEvent: checkedFirstEvent(options.firstEvent),
+    headers: streamHeaders(options.headers),
+    redact: checkedRedact(options.redact),
     retryMs: wholeNumber('retryMs', options.retryMs, 2000, { min: 0 }),
     heartbeatMs: delayMs('heartbeat.intervalMs', heartbeat.intervalMs, 15_000),
     heartbeatFormat: oneOf('heartbeat.format', heartbeat.format, 'comment', ['comment', 'event', 'none']),

@@ -7,6 +7,7 @@ import { type Frame, frameSize, toFrame } from '../wire/frame.js'
 import { assertNoId, assertNoTopic, checkedSize, logFailed } from './event-checks.js'
 import { LogReader, type LogReaderOwner } from './log-reader.js'
 import type { ResolvedOptions } from './options.js'
+import { redacted } from './redact.js'
 
 /**
  * Everything that is owed to a client, and in which order: a standalone value without I/O or timers.
@@ -121,7 +122,10 @@ export class Outbox<Events extends object = EventMap> {
   }
 
   encode(event: EventInput<Events>): string {
-    const block = this.checked(encodeEvent(event as EventInput))
+    const { redact } = this.#limits
+    const block = this.checked(
+      encodeEvent(redact === null ? (event as EventInput) : redacted(event as EventInput, redact)),
+    )
     if (this.#reader !== null) assertNoId(event)
     assertNoTopic(event)
     return block

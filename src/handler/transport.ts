@@ -1,3 +1,4 @@
+import type { CloseReason } from '../close-reason.js'
 import type { Chunk } from '../wire/chunk.js'
 import type { StreamAnswer } from '../wire/request.js'
 
@@ -31,12 +32,19 @@ export interface Transport {
   detach(): void
 }
 
+/** How a transport loses its client. */
+export type LostReason = Extract<CloseReason, 'client-closed' | 'vanished' | 'transport-closed'>
+
 /** The connection's side of its transport. None of these throws. */
 export interface TransportSink {
   /** The operating system has taken the last chunk. */
   roomMade(): void
   /** The end of the stream has left. */
   ended(): void
-  /** The client or the network ended the connection; the error, when the system gave one. */
-  lost(error?: unknown): void
+  /**
+   * The connection is over, and not by the sink's doing; the error, when the system gave one. `client-closed`: the client
+   * or the network ended it. `vanished`: the operating system got no answer from the client any more.
+   * `transport-closed`: somebody else ended the response.
+   */
+  lost(reason: LostReason, error?: unknown): void
 }

@@ -2,7 +2,7 @@ import { type IncomingMessage, ServerResponse } from 'node:http'
 import { SSEError } from '../errors.js'
 import type { SSEHandlerOptions } from '../handler/options.js'
 import { SSEHandler } from '../handler/sse-handler.js'
-import type { Transport, TransportSink } from '../handler/transport.js'
+import type { LostReason, Transport, TransportSink } from '../handler/transport.js'
 import type { Chunk } from '../wire/chunk.js'
 import type { EventMap } from '../wire/event.js'
 import { HEADERS_TO_REMOVE } from '../wire/headers.js'
@@ -39,6 +39,13 @@ export function createSSEHandler<Events extends object = EventMap>(
   return handler
 }
 
+/**
+ * After so long without a packet the operating system asks the client whether it is there, once a second and up to ten
+ * times (libuv, uv__tcp_keepalive). It asks only while all it has sent is acknowledged, so that has to be over before
+ * the next heartbeat.
+ */
+const KEEPALIVE_DELAY_MS = 4000
+
 /** Responses whose head may not have left yet, though they are streams. */
 const answered = new WeakSet<ServerResponse>()
 
@@ -63,6 +70,8 @@ class NodeTransport implements Transport {
   #head: Readonly<Record<string, string>> | null = null
   /** Whether a first write, which takes the head along, has gone through the response. */
   #isHeadOut = false
+  /** Whether the connection has ended the response itself. */
+  #isEnded = false
 
   constructor(req: IncomingMessage, res: ServerResponse) {
     this.#req = req
@@ -95,6 +104,7 @@ class NodeTransport implements Transport {
     // An unread body would let server.requestTimeout end the stream.
     if (!this.#req.readableEnded && this.#req.readableFlowing === null) this.#req.resume()
     if (answer.stream) {
+      this.#req.socket.setKeepAlive(true, KEEPALIVE_DELAY_MS)
       this.#head = answer.headers
       // Node reads no more pipelined requests when enough output waits for its turn: let the head count.
       if (res.socket === null) this.#writeHead(answer.headers).flushHeaders()
@@ -139,6 +149,7 @@ class NodeTransport implements Transport {
   }
 
   end(): void {
+    this.#isEnded = true
     this.#res.end(() => this.#sink?.ended())
   }
 
@@ -179,8 +190,15 @@ class NodeTransport implements Transport {
   }
 
   readonly #onClose = (): void => {
-    this.#sink?.lost(this.#req.socket.errored ?? this.#res.errored ?? undefined)
+    const error = this.#req.socket.errored ?? this.#res.errored ?? undefined
+    const isEndedByOthers = this.#res.writableEnded && !this.#isEnded
+    this.#sink?.lost(isEndedByOthers ? 'transport-closed' : lostBy(error), error)
   }
+}
+
+/** What the errors mean that the operating system gives when it got no answer, to keepalive probes too. */
+function lostBy(error: (Error & { code?: string }) | undefined): LostReason {
+  return error?.code === 'ETIMEDOUT' || error?.code === 'EHOSTUNREACH' ? 'vanished' : 'client-closed'
 }
 
 function ignoreError(): void {}

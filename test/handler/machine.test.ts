@@ -20,7 +20,7 @@ const EVENTS: Record<EventName, LifecycleEvent> = {
   closeRequested: { type: 'closeRequested', reason: REASON },
   drained: { type: 'drained' },
   drainTimedOut: { type: 'drainTimedOut' },
-  lost: { type: 'lost' },
+  lost: { type: 'lost', reason: 'client-closed' },
   evicted: { type: 'evicted', reason: REASON },
   refused: { type: 'refused', reason: 'refused' },
 }
@@ -157,7 +157,6 @@ describe('the connection machine', () => {
           const from = phaseOf(snapshot)
           const [next, actions] = transition(connectionMachine, snapshot, event)
           if (from !== 'closed' && first === null) {
-            if (event.type === 'lost') first = 'client-closed'
             const isTooLate = event.type === 'refused' && from === 'draining'
             if ('reason' in event && !isTooLate) first = event.reason
           }

@@ -45,7 +45,7 @@ export class FakeTransport implements Transport {
     this.#called('attach', this.#state === 'new')
     this.#state = 'attached'
     this.#sink = sink
-    if (this.isLostAtAttach) sink.lost()
+    if (this.isLostAtAttach) sink.lost('client-closed')
   }
 
   open(answer: StreamAnswer): boolean {
@@ -97,7 +97,7 @@ export class FakeTransport implements Transport {
 
   /** The client leaves. */
   lose(error?: unknown): void {
-    this.#sink?.lost(error)
+    this.#sink?.lost('client-closed', error)
   }
 
   #called(name: keyof Transport, isAllowed: boolean): void {

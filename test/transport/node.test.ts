@@ -399,7 +399,7 @@ describe('a response that somebody else has ended', () => {
       const { seen } = await rawClient(port, get('/first') + get('/second'))
       await until(() => made.length === 2)
       const [first, second] = made as [SSEHandler, SSEHandler]
-      await expect(second.closed).resolves.toMatchObject({ reason: 'client-closed', eventsUnsent: 1 })
+      await expect(second.closed).resolves.toMatchObject({ reason: 'transport-closed', eventsUnsent: 1 })
       expect(first.phase).toBe('flowing')
       await first.close()
       await until(() => seen.text.match(/^HTTP\/1\.1 200/gm)?.length === 2)
