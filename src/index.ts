@@ -56,6 +56,7 @@ export {
   type WireTarget,
   wire,
 } from './producers/wire.js'
+export type { OpenOptions } from './runtime/admission.js'
 export type { ClientKind } from './runtime/client-kind.js'
 export type { CorsOptions } from './runtime/cors.js'
 export { createSluice } from './runtime/create-sluice.js'
@@ -67,7 +68,6 @@ export type { ShutdownOptions, ShutdownReport } from './runtime/shutdown.js'
 export {
   type Health,
   type Opened,
-  type OpenOptions,
   type Responded,
   Sluice,
   type SluiceStats,

@@ -4,7 +4,16 @@ import type { Transport, TransportSink } from '../handler/transport.js'
 import type { Chunk } from '../wire/chunk.js'
 import { HEADERS_TO_REMOVE } from '../wire/headers.js'
 import type { StreamAnswer, StreamRequest } from '../wire/request.js'
-import { ignoreError, KEEPALIVE_DELAY_MS, lostBy, markAnswered, peerOf, resetSocket } from './connections.js'
+import {
+  assertUnanswered,
+  ignoreError,
+  KEEPALIVE_DELAY_MS,
+  lostBy,
+  markAnswered,
+  peerOf,
+  resetSocket,
+  withVaryOf,
+} from './connections.js'
 import type { Exchange } from './exchange.js'
 
 export function http1Exchange(request: StreamRequest, req: IncomingMessage, res: ServerResponse): Exchange {
@@ -12,10 +21,12 @@ export function http1Exchange(request: StreamRequest, req: IncomingMessage, res:
     request,
     transport: new Http1Transport(req, res),
     peer: peerOf(req.socket),
+    assertUnanswered: () => assertUnanswered(res),
     onGone(listener) {
       // A pipelined response has no socket yet, and is not told of its end.
       const told = res.socket === null ? req.socket : res
       if (req.socket.destroyed || res.destroyed) listener()
+      else if (told === req.socket) req.socket.setMaxListeners(0).once('close', listener)
       else told.once('close', listener)
       return () => void told.off('close', listener)
     },
@@ -76,7 +87,7 @@ export class Http1Transport implements Transport {
       return true
     }
     for (const name of HEADERS_TO_REMOVE) res.removeHeader(name)
-    res.writeHead(answer.status, answer.headers)
+    res.writeHead(answer.status, withVaryOf(res, answer.headers))
     res.end(answer.body)
     return true
   }
@@ -110,7 +121,7 @@ export class Http1Transport implements Transport {
   #writeHead(headers: Readonly<Record<string, string>>): ServerResponse {
     this.#head = null
     for (const name of HEADERS_TO_REMOVE) this.#res.removeHeader(name)
-    return this.#res.writeHead(200, headers)
+    return this.#res.writeHead(200, withVaryOf(this.#res, headers))
   }
 
   end(): void {

@@ -4,7 +4,16 @@ import type { Transport, TransportSink } from '../handler/transport.js'
 import type { Chunk } from '../wire/chunk.js'
 import { HEADERS_TO_REMOVE } from '../wire/headers.js'
 import type { StreamAnswer, StreamRequest } from '../wire/request.js'
-import { ignoreError, KEEPALIVE_DELAY_MS, lostBy, markAnswered, peerOf, resetSocket } from './connections.js'
+import {
+  assertUnanswered,
+  ignoreError,
+  KEEPALIVE_DELAY_MS,
+  lostBy,
+  markAnswered,
+  peerOf,
+  resetSocket,
+  withVaryOf,
+} from './connections.js'
 import type { Exchange } from './exchange.js'
 
 /**
@@ -29,6 +38,7 @@ export function http2Exchange(
     request,
     transport: new Http2Transport(stream, compat),
     peer: session === undefined ? null : peerOf(session.socket),
+    assertUnanswered: () => assertUnanswered(compat?.res ?? stream),
     onGone(listener) {
       if (stream.closed || stream.destroyed) listener()
       else stream.once('close', listener)
@@ -130,7 +140,7 @@ export class Http2Transport implements Transport {
     }
     const { res } = this.#compat
     for (const name of HEADERS_TO_REMOVE) res.removeHeader(name)
-    res.writeHead(status, headers)
+    res.writeHead(status, withVaryOf(res, headers))
   }
 
   /** HTTP/2 forbids most use of the socket, this too, because it knows nothing of it. It does HTTP/2 no harm. */
