@@ -1,0 +1,69 @@
+import { appendFileSync } from 'node:fs'
+
+/** Every fault that the tests make, and how. `docs/faults.md` has a row for each. */
+export const FAULTS = {
+  'vanish-link-idle': [
+    'the peer vanishes, idle: its link is down',
+    '`ip link set down` at the client; heartbeats only',
+  ],
+  'vanish-link-busy': ['the peer vanishes, busy: its link is down', 'the same; 1 KiB every 200 ms'],
+  'vanish-link-flood': [
+    'the peer vanishes, very busy: its link is down',
+    'the same; always more than it takes',
+  ],
+  'vanish-silence-idle': [
+    'the peer vanishes, idle: all packets are lost',
+    'a relay between the ends drops every packet; heartbeats only',
+  ],
+  'vanish-silence-busy': ['the peer vanishes, busy: all packets are lost', 'the same; 1 KiB every 200 ms'],
+  'vanish-silence-flood': [
+    'the peer vanishes, very busy: all packets are lost',
+    'the same; always more than it takes',
+  ],
+  loss: [
+    '20 % of the packets are lost',
+    'the relay drops one in five, in each direction; 1 KiB every 200 ms, and silence',
+  ],
+  delay: [
+    'packets take 500 ms',
+    'the relay holds each back, in each direction; 1 KiB every 200 ms, and silence',
+  ],
+  bandwidth: [
+    '64 kbit/s',
+    '`tc tbf` at the server; 1 KiB every 200 ms, silence, and always more than it takes',
+  ],
+  'link-30s': [
+    'the link is down for 30 s',
+    '`ip link set down` at the client, then `up`; 1 KiB every 200 ms from a channel',
+  ],
+  'silence-30s': ['all packets are lost for 30 s', 'the relay drops every packet, then none; the same'],
+} as const satisfies Record<string, readonly [fault: string, how: string]>
+
+export type FaultName = keyof typeof FAULTS
+
+export interface Finding {
+  /** From the fault to the close, for each repetition. Empty when the fault is to close nothing. */
+  timesMs: readonly number[]
+  /** The close reasons seen. */
+  reasons: readonly string[]
+  /** What there was of the connections afterwards. */
+  left: string
+}
+
+/** Keeps what a fault did, for `table.js`, in the file that FAULTS_REPORT names. */
+export function recordFault(name: FaultName, { timesMs, reasons, left }: Finding): void {
+  const file = process.env.FAULTS_REPORT
+  if (file === undefined || file === '') return
+  const [fault, how] = FAULTS[name]
+  const sorted = timesMs.toSorted((a, b) => a - b)
+  const record = {
+    fault,
+    how,
+    repetitions: sorted.length,
+    medianMs: sorted[Math.floor(sorted.length / 2)] ?? null,
+    maxMs: sorted.at(-1) ?? null,
+    reason: [...new Set(reasons)].sort(),
+    left,
+  }
+  appendFileSync(file, `${JSON.stringify(record)}\n`)
+}

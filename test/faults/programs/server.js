@@ -1,0 +1,100 @@
+// A server of streams in a process of its own, with the default settings of the built package.
+import { readFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import { setTimeout as wait } from 'node:timers/promises'
+import { createChannel, createMemoryLog, createSSEHandler } from 'sluice'
+import { answerCalls } from './calls.js'
+
+const PADDING = 'x'.repeat(1000)
+const BUSY_EVERY_MS = 200
+const LISTENS = '0A'
+
+const ticks = createChannel({ log: createMemoryLog({ maxEvents: 10_000 }) })
+const handlers = new Set()
+const closings = []
+let published = 0
+let publishing = null
+
+function publish() {
+  published += 1
+  ticks.publish(event(published))
+}
+
+const event = (n) => ({ data: { n, padding: PADDING } })
+
+const kinds = {
+  /** Nothing but heartbeats. */
+  idle() {},
+
+  async busy(sse) {
+    for (let n = 1; sse.phase !== 'closed'; n += 1) {
+      sse.trySend(event(n))
+      await wait(BUSY_EVERY_MS)
+    }
+  },
+
+  /** Always more than the client takes. */
+  async flood(sse) {
+    let n = 0
+    for await (const permit of sse.demand()) {
+      n += 1
+      permit.send(event(n))
+    }
+  },
+
+  /** What is published to all. */
+  ticks: (sse) => ticks.subscribe(sse),
+}
+
+const server = createServer((req, res) => {
+  const { searchParams } = new URL(req.url, 'http://localhost')
+  const sse = createSSEHandler(req, res)
+  const handler = { from: req.socket.remoteAddress }
+  handlers.add(handler)
+  sse.closed.then(({ reason, at, eventsSent }) => {
+    handlers.delete(handler)
+    closings.push({ key: searchParams.get('key'), reason, at, eventsSent })
+  })
+  kinds[searchParams.get('kind')](sse)
+})
+
+answerCalls({
+  async listen(port, address) {
+    await new Promise((resolve, reject) => {
+      server.once('error', reject).listen(port, address, resolve)
+    })
+    return server.address().port
+  },
+
+  /** Publishes one event every so often; 0: no more. */
+  publishEvery(ms) {
+    clearInterval(publishing)
+    if (ms > 0) publishing = setInterval(publish, ms)
+  },
+
+  published: () => published,
+
+  closings: () => closings,
+
+  /** What there is of the clients at an address: in the program, and in the kernel. */
+  left(address) {
+    const open = [...handlers].filter(({ from }) => from === address)
+    return { handlers: open.length, kernel: kernelSockets(server.address().port, address) }
+  },
+})
+
+/** The lines of the kernel's socket table that belong to a port of this machine: state and queues. */
+function kernelSockets(port, address) {
+  const [, ...lines] = readFileSync('/proc/net/tcp', 'utf8').trim().split('\n')
+  return lines
+    .map((line) => line.trim().split(/\s+/))
+    .filter(([, local, remote, state]) => {
+      const isOurs = Number.parseInt(local.split(':')[1], 16) === port && state !== LISTENS
+      return isOurs && remote.startsWith(hexOf(address))
+    })
+    .map(([, , remote, state, queues]) => `${remote} ${state} ${queues}`)
+}
+
+function hexOf(address) {
+  return Buffer.from(address.split('.').map(Number)).reverse().toString('hex').toUpperCase()
+}
