@@ -37,6 +37,17 @@ export const FAULTS = {
     '`ip link set down` at the client, then `up`; 1 KiB every 200 ms from a channel',
   ],
   'silence-30s': ['all packets are lost for 30 s', 'the relay drops every packet, then none; the same'],
+  'reset-idle': [
+    'the client resets at any byte, then silence',
+    'RST after n bytes read, for every n of the head and three events',
+  ],
+  'reset-busy': ['the client resets at any byte, while it is sent more', 'the same; an event every ms'],
+  'half-close': ['the client half-closes', 'FIN, and it goes on reading'],
+  paused: ['the client stops reading', 'a socket that is not read; always more than it takes'],
+  'abort-storm': [
+    '2,000 clients come and abort',
+    'before the request, before the head, after the first event, later; by FIN and by RST. From the last abort on',
+  ],
 } as const satisfies Record<string, readonly [fault: string, how: string]>
 
 export type FaultName = keyof typeof FAULTS
