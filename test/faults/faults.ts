@@ -48,6 +48,14 @@ export const FAULTS = {
     '2,000 clients come and abort',
     'before the request, before the head, after the first event, later; by FIN and by RST. From the last abort on',
   ],
+  restart: [
+    'the server restarts under 2,000 clients',
+    'SIGKILL, and a new process on the same port; each client comes back 500 ms after it was cut. Time: until all are back',
+  ],
+  soak: [
+    'clients of all kinds come and go, for a minute or more',
+    '100 at a time: idle, busy, of a channel, with more than they take; they leave by FIN and RST, or stop reading',
+  ],
 } as const satisfies Record<string, readonly [fault: string, how: string]>
 
 export type FaultName = keyof typeof FAULTS

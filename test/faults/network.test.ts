@@ -26,6 +26,7 @@ interface ClientState {
   last: number
   connections: number
   isConnected: boolean
+  gaps: number
   faults: string[]
 }
 
@@ -153,6 +154,7 @@ describe.skipIf(process.platform !== 'linux').concurrent('over a network that fa
       const states = await statesOf(name)
       expect({ isCarried, states }).toMatchObject({ isCarried: true })
       expect(states.flatMap(({ faults }) => faults)).toEqual([])
+      expect(states.filter(({ gaps }) => gaps > 0)).toEqual([])
       expect(states.filter(({ isConnected, connections }) => !isConnected || connections > 1)).toEqual([])
       expect(await closingsOf(name)).toEqual([])
       recordFault(name, { timesMs: [], reasons: [], left: 'every event arrived once, in order' })
@@ -176,6 +178,10 @@ describe.skipIf(process.platform !== 'linux').concurrent('over a network that fa
       const states = await statesOf(name)
       expect({ hasResumed, states }).toMatchObject({ hasResumed: true })
       expect(states.flatMap(({ faults }) => faults)).toEqual([])
+      expect(states.filter(({ gaps }) => gaps > 0)).toEqual([])
+      // The old connections go when the server hears of the client again, or has given it up.
+      const areOldClosed = async () => (await closingsOf(name)).length === states.length
+      expect(await within(40_000, areOldClosed), 'the old connections are closed').toBe(true)
       const closings = await closingsOf(name)
       recordFault(name, {
         timesMs: closings.map(({ at }) => at - cutAt),

@@ -1,6 +1,7 @@
 // Clients of streams, in a process of their own: each checks that it gets every event once and in order, and comes back
 // with its position when it is cut.
 import { request } from 'node:http'
+import { setTimeout as wait } from 'node:timers/promises'
 import { createParser } from 'eventsource-parser'
 import { answerCalls } from './calls.js'
 
@@ -15,6 +16,7 @@ class Client {
   last = 0
   events = 0
   connections = 0
+  gaps = 0
   isConnected = false
   faults = []
   #lastEventId = null
@@ -35,7 +37,9 @@ class Client {
     this.#request = outgoing
     outgoing.on('socket', (socket) => socket.setKeepAlive(this.comesBack, KEEPALIVE_MS))
     outgoing.on('response', (response) => this.#read(response))
-    outgoing.on('error', () => {})
+    outgoing.on('error', ({ code }) => {
+      if (code === 'EMFILE') this.#fail('found no free file descriptor: raise the limit, `ulimit -n 8192`')
+    })
     outgoing.on('close', () => this.#closed())
     outgoing.end()
   }
@@ -53,6 +57,11 @@ class Client {
   #take({ event, id, data }) {
     if (id !== undefined) this.#lastEventId = id
     if (event === 'connected') return
+    if (event === 'gap') {
+      this.gaps += 1
+      this.events = 0
+      return
+    }
     if (event !== undefined) return this.#fail(`was sent ${event} ${data}`)
     const { n } = JSON.parse(data)
     if (this.events > 0 && n !== this.last + 1) this.#fail(`was sent ${n} after ${this.last}`)
@@ -70,30 +79,86 @@ class Client {
     if (this.faults.length < 5) this.faults.push(what)
   }
 
-  stop() {
+  /** Leaves: by FIN or by RST, or after it has stopped to read for a while. */
+  async leave(way) {
     this.#isOver = true
+    const { socket } = this.#request
+    if (way === 'pause') {
+      socket?.pause()
+      await wait(500)
+    }
+    if (way === 'reset') socket?.resetAndDestroy()
     this.#request.destroy()
   }
 }
+
+const KINDS = ['idle', 'busy', 'flood', 'ticks']
+const WAYS = ['leave', 'reset', 'pause']
+let isChurning = false
+let churned = 0
+
+const oneOf = (choices) => choices[Math.floor(Math.random() * choices.length)]
+
+/** One place that is taken by one client after the other. */
+async function churnPlace(url) {
+  while (isChurning) {
+    churned += 1
+    const client = new Client(`churn ${churned}`, `${url}?kind=${oneOf(KINDS)}`, false)
+    await wait(Math.random() * 1000)
+    await client.leave(oneOf(WAYS))
+    failures.push(...client.faults)
+  }
+}
+
+const failures = []
+let churning = []
 
 answerCalls({
   open(key, url, comesBack = false) {
     clients.set(key, new Client(key, url, comesBack))
   },
 
+  /** Opens many that come back, a hundred in a turn. */
+  async openMany(count, url) {
+    for (let n = 1; n <= count; n += 1) {
+      clients.set(`${n}`, new Client(`${n}`, url, true))
+      if (n % 100 === 0) await wait(20)
+    }
+  },
+
+  /** What there is of all clients together. */
+  summary() {
+    const all = [...clients.values()]
+    return {
+      connected: all.filter(({ isConnected }) => isConnected).length,
+      connections: all.reduce((sum, { connections }) => sum + connections, 0),
+      gaps: all.reduce((sum, { gaps }) => sum + gaps, 0),
+      flowing: all.filter(({ events }) => events > 0).length,
+      faults: all.flatMap(({ faults }) => faults).slice(0, 5),
+    }
+  },
+
+  /** Has clients of all kinds come and go in so many places, until `endChurn`. */
+  churn(places, url) {
+    isChurning = true
+    churning = Array.from({ length: places }, () => churnPlace(url))
+  },
+
+  async endChurn() {
+    isChurning = false
+    await Promise.all(churning)
+    return { churned, faults: failures.slice(0, 5) }
+  },
+
   states() {
-    return [...clients.values()].map(({ key, events, last, connections, isConnected, faults }) => ({
+    return [...clients.values()].map(({ key, events, last, connections, isConnected, gaps, faults }) => ({
       key,
       events,
       last,
       connections,
       isConnected,
+      gaps,
       faults,
     }))
-  },
-
-  stop() {
-    for (const client of clients.values()) client.stop()
-    clients.clear()
   },
 })

@@ -11,7 +11,10 @@ const LISTENS = '0A'
 
 const ticks = createChannel({ log: createMemoryLog({ maxEvents: 10_000 }) })
 const handlers = new Set()
+/** The latest: a soak closes many. */
 const closings = []
+const reasons = {}
+let opened = 0
 let published = 0
 let publishing = null
 
@@ -51,9 +54,12 @@ const server = createServer((req, res) => {
   const sse = createSSEHandler(req, res)
   const handler = { from: req.socket.remoteAddress }
   handlers.add(handler)
+  opened += 1
   sse.closed.then(({ reason, at, eventsSent }) => {
     handlers.delete(handler)
     closings.push({ key: searchParams.get('key'), reason, at, eventsSent })
+    if (closings.length > 1000) closings.shift()
+    reasons[reason] = (reasons[reason] ?? 0) + 1
   })
   kinds[searchParams.get('kind')](sse)
 })
@@ -74,7 +80,26 @@ answerCalls({
 
   published: () => published,
 
+  fillLog() {
+    while (published < 10_000) publish()
+  },
+
+  /** What the process holds, after a collection: bytes, and what keeps the event loop busy. */
+  async held() {
+    for (let i = 0; i < 3; i += 1) {
+      globalThis.gc()
+      await wait(10)
+    }
+    const { heapUsed, external, rss } = process.memoryUsage()
+    const connections = await new Promise((resolve) => server.getConnections((_, count) => resolve(count)))
+    const resources = process.getActiveResourcesInfo().filter((name) => /TCP|Timeout|Immediate/.test(name))
+    return { heapUsed, external, rss, connections, handlers: handlers.size, resources, opened }
+  },
+
   closings: () => closings,
+
+  /** How many closed for each reason. */
+  reasons: () => reasons,
 
   /** What there is of the clients at an address: in the program, and in the kernel. */
   left(address) {
