@@ -1,4 +1,5 @@
 import { type IncomingMessage, ServerResponse } from 'node:http'
+
 import { SSEError } from '../errors.js'
 import type { SSEHandlerOptions } from '../handler/options.js'
 import { SSEHandler } from '../handler/sse-handler.js'
@@ -7,6 +8,7 @@ import type { Chunk } from '../wire/chunk.js'
 import type { EventMap } from '../wire/event.js'
 import { HEADERS_TO_REMOVE } from '../wire/headers.js'
 import type { StreamAnswer, StreamRequest } from '../wire/request.js'
+import type { Exchange } from './exchange.js'
 
 /**
  * Answers a request of a Node HTTP/1.1 server with an event stream.
@@ -28,15 +30,43 @@ export function createSSEHandler<Events extends object = EventMap>(
   res: ServerResponse,
   options?: SSEHandlerOptions<Events>,
 ): SSEHandler<Events> {
+  const { transport, request } = exchangeOf(req, res)
+  return new SSEHandler<Events>(transport, request, options)
+}
+
+/** What `node:http` gives. */
+export type NodeRequest = IncomingMessage
+export type NodeResponse = ServerResponse
+
+/**
+ * A request of a Node server and the way to answer it.
+ *
+ * @throws SSEError ERR_SSE_HEADERS_SENT when the response has started.
+ */
+export function exchangeOf(req: IncomingMessage, res: ServerResponse): Exchange {
   if (res.headersSent || answered.has(res)) {
     throw new SSEError(
       'ERR_SSE_HEADERS_SENT',
       'The response has started already, so it cannot become an event stream; call createSSEHandler before anything is written.',
     )
   }
-  const handler = new SSEHandler<Events>(new NodeTransport(req, res), requestOf(req), options)
-  answered.add(res)
-  return handler
+  const { remoteAddress, remotePort, localPort } = req.socket
+  return {
+    transport: new NodeTransport(req, res),
+    request: requestOf(req),
+    peer:
+      remoteAddress === undefined || remotePort === undefined || localPort === undefined
+        ? null
+        : { address: remoteAddress, port: remotePort, localPort },
+    onGone(listener) {
+      // A pipelined response has no socket yet, and is not told of its end.
+      const told = res.socket === null ? req.socket : res
+      if (req.socket.destroyed || res.destroyed) listener()
+      else told.once('close', listener)
+      return () => void told.off('close', listener)
+    },
+    hangUp: () => req.socket.destroySoon(),
+  }
 }
 
 /**
@@ -88,6 +118,7 @@ class NodeTransport implements Transport {
   }
 
   attach(sink: TransportSink): void {
+    answered.add(this.#res)
     this.#sink = sink
     const { socket } = this.#req
     // The response of a pipelined request has no socket yet, and Node tells it nothing when the socket closes.
