@@ -95,7 +95,7 @@ describe.skipIf(process.platform !== 'linux').concurrent('over a network that fa
     network.tc('server', `qdisc add dev ${device} root tbf rate 64kbit burst 4kb latency 400ms`)
     server = network.start('server', 'server')
     clients = network.start('clients', 'client')
-    await server.call('listen', PORT, '0.0.0.0')
+    await server.call('listen', PORT)
     await server.call('publishEvery', 200)
 
     for (const name of ['loss', 'delay', 'bandwidth'] as const) await open(name, 'idle', 1)

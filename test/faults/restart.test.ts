@@ -28,7 +28,7 @@ async function untilSummary(clients: Program, isSo: (summary: Summary) => boolea
 async function startServer(port: number): Promise<{ server: Program; port: number }> {
   const server = startProgram('server')
   onTestFinished(() => server.kill())
-  const listening = await server.call<number>('listen', port, '127.0.0.1')
+  const listening = await server.call<number>('listen', port)
   await server.call('publishEvery', 500)
   return { server, port: listening }
 }

@@ -28,7 +28,7 @@ it(
   async () => {
     const server = startProgram('server', [], ['--expose-gc'])
     onTestFinished(() => server.kill())
-    const port = await server.call<number>('listen', 0, '127.0.0.1')
+    const port = await server.call<number>('listen', 0)
     const clients = startProgram('clients')
     onTestFinished(() => clients.kill())
     const url = `http://127.0.0.1:${port}/`

@@ -1,14 +1,15 @@
 // A server of streams in a process of its own, with the default settings of the built package.
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { setTimeout as wait } from 'node:timers/promises'
-import { createChannel, createMemoryLog, createSSEHandler } from 'sluice'
+import { createChannel, createMemoryLog, createSluice } from 'sluice'
 import { answerCalls } from './calls.js'
 
 const PADDING = 'x'.repeat(1000)
 const BUSY_EVERY_MS = 200
 const LISTENS = '0A'
 
+const sluice = createSluice()
 const ticks = createChannel({ log: createMemoryLog({ maxEvents: 10_000 }) })
 const handlers = new Set()
 /** The latest: a soak closes many. */
@@ -51,8 +52,8 @@ const kinds = {
 
 const server = createServer((req, res) => {
   const { searchParams } = new URL(req.url, 'http://localhost')
-  const sse = createSSEHandler(req, res)
-  const handler = { from: req.socket.remoteAddress }
+  const sse = sluice.open(req, res)
+  const handler = { from: req.socket.remoteAddress.replace('::ffff:', '') }
   handlers.add(handler)
   opened += 1
   sse.closed.then(({ reason, at, eventsSent }) => {
@@ -65,10 +66,9 @@ const server = createServer((req, res) => {
 })
 
 answerCalls({
-  async listen(port, address) {
-    await new Promise((resolve, reject) => {
-      server.once('error', reject).listen(port, address, resolve)
-    })
+  /** On all addresses, as most servers do: over IPv6 too, where there is any. */
+  async listen(port) {
+    await new Promise((resolve, reject) => server.once('error', reject).listen(port, resolve))
     return server.address().port
   },
 
@@ -110,12 +110,13 @@ answerCalls({
 
 /** The lines of the kernel's socket table that belong to a port of this machine: state and queues. */
 function kernelSockets(port, address) {
-  const [, ...lines] = readFileSync('/proc/net/tcp', 'utf8').trim().split('\n')
-  return lines
+  return ['/proc/net/tcp', '/proc/net/tcp6']
+    .filter((table) => existsSync(table))
+    .flatMap((table) => readFileSync(table, 'utf8').trim().split('\n').slice(1))
     .map((line) => line.trim().split(/\s+/))
     .filter(([, local, remote, state]) => {
       const isOurs = Number.parseInt(local.split(':')[1], 16) === port && state !== LISTENS
-      return isOurs && remote.startsWith(hexOf(address))
+      return isOurs && remote.split(':')[0].endsWith(hexOf(address))
     })
     .map(([, , remote, state, queues]) => `${remote} ${state} ${queues}`)
 }
