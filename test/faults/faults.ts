@@ -56,6 +56,19 @@ export const FAULTS = {
     'clients of all kinds come and go, for a minute or more',
     '100 at a time: idle, busy, of a channel, with more than they take; they leave by FIN and RST, or stop reading',
   ],
+  'nginx-buffering': [
+    'nginx buffers answers',
+    'nginx with its default buffering; one event at a time. Time: from `publish` to the client',
+  ],
+  'nginx-timeout': [
+    'nginx ends streams in which nothing comes',
+    '`proxy_read_timeout 10s`, heartbeats every 3 s, no event for 25 s; without heartbeats it ends after 10 s',
+  ],
+  'nginx-reload': [
+    'nginx reloads',
+    '`nginx -s reload` and `worker_shutdown_timeout 2s`; 100 events a second. Time: until all have what they missed',
+  ],
+  'nginx-upstream': ['the server behind nginx restarts', 'stopped for 1 s, and nginx answers 502; the same'],
 } as const satisfies Record<string, readonly [fault: string, how: string]>
 
 export type FaultName = keyof typeof FAULTS

@@ -45,6 +45,8 @@ class Client {
   }
 
   #read(response) {
+    // A proxy says so when it cannot reach the server: there is nothing to read, and one comes back later.
+    if (response.statusCode >= 500) return void response.resume()
     if (response.statusCode !== 200) this.#fail(`was answered ${response.statusCode}`)
     this.connections += 1
     this.isConnected = true
