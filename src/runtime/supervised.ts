@@ -170,6 +170,7 @@ export class Supervised implements ConnectionObserver, Registered, Sweepable {
 
   vanished(): void {
     this.handler.abort('vanished')
+    this.#exchange.cut()
   }
 
   get #userAgent(): string | null {
