@@ -22,7 +22,7 @@ export const FAULTS = {
   ],
   loss: [
     '20 % of the packets are lost',
-    'the relay drops one in five, in each direction; 1 KiB every 200 ms, and silence',
+    'the relay drops one in five of those to the client; 1 KiB every 200 ms, and silence',
   ],
   delay: [
     'packets take 500 ms',
@@ -69,6 +69,24 @@ export const FAULTS = {
     '`nginx -s reload` and `worker_shutdown_timeout 2s`; 100 events a second. Time: until all have what they missed',
   ],
   'nginx-upstream': ['the server behind nginx restarts', 'stopped for 1 s, and nginx answers 502; the same'],
+  'wall-clock': ['the wall clock jumps by hours', '`Date.now` jumps to and fro by up to a day'],
+  'clock-stands': ['the monotonic clock stands still for 2 s', 'a clock whose `now()` stands'],
+  'clock-leaps': [
+    'the monotonic clock leaps by 5 minutes',
+    'a clock whose `now()` leaps; less than `idleMs`',
+  ],
+  'clock-leaps-far': [
+    'the monotonic clock leaps by 2 hours',
+    'the same; more than `lifetimeMs`. Time: from the leap to the close',
+  ],
+  'disk-full': [
+    'the disk is full for the logger',
+    'a logger that throws ENOSPC on every call; one that writes to `/dev/full`',
+  ],
+  hooks: [
+    'hooks throw',
+    'each hook, listener and method of a log in turn, on one stream while another one goes on',
+  ],
 } as const satisfies Record<string, readonly [fault: string, how: string]>
 
 export type FaultName = keyof typeof FAULTS

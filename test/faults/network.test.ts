@@ -1,14 +1,12 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { recordFault } from './faults.js'
-import { type Line, Network } from './network.js'
+import { FLAWLESS, type Line, Network, SILENCE } from './network.js'
 import type { Program } from './process.js'
 
 const PORT = 8000
 /** What issue and docs promise, by default settings. */
 const SEEN_WITHIN_MS = 45_000
-const SILENCE = { lossRate: 1, delayMs: 0 }
-const FLAWLESS = { lossRate: 0, delayMs: 0 }
 const DOWN_MS = 30_000
 /** The clients of one kind open so far apart that their heartbeats are spread over an interval. */
 const STAGGER_MS = 2500
@@ -88,8 +86,8 @@ describe.skipIf(process.platform !== 'linux').concurrent('over a network that fa
     network = await Network.create()
     for (const name of UNPLUGGED) lines.set(name, network.addCable())
     for (const name of SILENT) lines.set(name, await network.addTunnel())
-    lines.set('loss', await network.addTunnel({ lossRate: 0.2, delayMs: 0 }))
-    lines.set('delay', await network.addTunnel({ lossRate: 0, delayMs: 500 }))
+    lines.set('loss', await network.addTunnel({ ...FLAWLESS, lossToClient: 0.2 }))
+    lines.set('delay', await network.addTunnel({ ...FLAWLESS, delayMs: 500 }))
     lines.set('bandwidth', network.addCable())
     const { device } = lineOf('bandwidth')
     network.tc('server', `qdisc add dev ${device} root tbf rate 64kbit burst 4kb latency 400ms`)

@@ -5,9 +5,12 @@ import { type Program, startProgram } from './process.js'
 
 type Place = 'server' | 'between' | 'client'
 
-/** What a line does to each packet of each direction. */
+/** What a line does to packets. */
 export interface Impairment {
-  lossRate: number
+  /** Which share of those to the client is lost. */
+  lossToClient: number
+  lossToServer: number
+  /** How long each takes, in either direction. */
   delayMs: number
 }
 
@@ -20,7 +23,8 @@ export interface Line {
   readonly port: number
 }
 
-const FLAWLESS: Impairment = { lossRate: 0, delayMs: 0 }
+export const FLAWLESS: Impairment = { lossToClient: 0, lossToServer: 0, delayMs: 0 }
+export const SILENCE: Impairment = { lossToClient: 1, lossToServer: 1, delayMs: 0 }
 const RELAY = { server: '10.78.0.254', client: '10.79.0.254' }
 const RELAYED = { server: '10.78.0.1', client: '10.79.0.1' }
 const FIRST_PORT = 4800
@@ -65,7 +69,7 @@ export class Network {
   /** Joins them by a tunnel through the relay, which does to packets what it is told. */
   async addTunnel(impairment: Impairment = FLAWLESS): Promise<Line> {
     const line = this.#nextLine()
-    await this.#startedRelay().call('relay', line.port, Object.values(RELAYED), impairment)
+    await this.#startedRelay().call('relay', line.port, RELAYED, impairment)
     for (const place of ['server', 'client'] as const) {
       const tunnel = `type vxlan id ${line.port} dstport ${line.port}`
       // A packet for each segment: the relay sees what a network would.

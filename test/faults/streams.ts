@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import { type ClosedInfo, createSSEHandler, type SSEHandler, type SSEHandlerOptions } from 'sluice'
+import { type ClosedInfo, createSluice, type Sluice, type SSEHandler } from 'sluice'
 import { type Clock, systemClock, type Timer } from '../../src/clock.js'
 import { serve, type TestServer } from '../support/server.js'
 import { until } from '../support/until.js'
@@ -43,21 +43,23 @@ export interface Streams extends TestServer {
   readonly closings: readonly Closing[]
   readonly opened: number
   readonly clock: CountedClock
+  readonly sluice: Sluice
   /** Fails unless everything of every stream is gone. */
   untilNothingIsLeft(): Promise<void>
 }
 
-/** A server that makes a stream of every request and keeps an account of them. */
+/** A server that makes a stream of every request, by default settings, and keeps an account of them. */
 export async function serveStreams(
   onOpen: (sse: SSEHandler, req: IncomingMessage) => void = () => {},
-  options: SSEHandlerOptions = {},
   clock = new CountedClock(),
+  sluice = createSluice({ clock }),
 ): Promise<Streams> {
   const open = new Set<SSEHandler>()
   const closings: Closing[] = []
   const state = { opened: 0 }
   const server = await serve((req, res) => {
-    const sse = createSSEHandler(req, res, { clock, ...options })
+    const sse = sluice.open(req, res)
+    if (sse === null) return
     open.add(sse)
     state.opened += 1
     void sse.closed.then((info) => {
@@ -71,11 +73,13 @@ export async function serveStreams(
     open,
     closings,
     clock,
+    sluice,
     get opened() {
       return state.opened
     },
     async untilNothingIsLeft() {
       await until(() => open.size === 0, 'every stream is closed')
+      await until(() => sluice.stats().open === 0, 'no stream is registered')
       let connections = Number.NaN
       await until(() => {
         server.server.getConnections((_, count) => {
@@ -83,6 +87,7 @@ export async function serveStreams(
         })
         return connections === 0
       }, 'every connection is gone')
+      // The sweep of the kernel's table looks once more, and finds nobody.
       await until(() => clock.pending.size === 0, 'no timer is pending')
     },
   }

@@ -11,15 +11,16 @@ const TCP = 6
 const lines = new Map()
 
 answerCalls({
-  /** Relays between two addresses on one port. `lossRate` and `delayMs` are of each direction. */
-  async relay(port, ends, impairment) {
+  /** Relays between two addresses on one port. */
+  async relay(port, { server, client }, impairment) {
     const socket = createSocket('udp4')
     lines.set(port, impairment)
     socket.on('message', (packet, { address }) => {
-      const { lossRate, delayMs } = lines.get(port)
-      if (Math.random() < lossRate) return
+      const isFromServer = address === server
+      const { lossToClient, lossToServer, delayMs } = lines.get(port)
+      if (Math.random() < (isFromServer ? lossToClient : lossToServer)) return
       completeChecksum(packet)
-      const forward = () => socket.send(packet, port, ends[0] === address ? ends[1] : ends[0])
+      const forward = () => socket.send(packet, port, isFromServer ? client : server)
       if (delayMs === 0) forward()
       else setTimeout(forward, delayMs)
     })
