@@ -64,7 +64,14 @@ export type { Authorization, LimitsOptions, SluiceOptions } from './runtime/opti
 export type { RefusalCause } from './runtime/refusal.js'
 export type { GuardedServer } from './runtime/server-guard.js'
 export type { ShutdownOptions, ShutdownReport } from './runtime/shutdown.js'
-export { type Health, type Opened, type OpenOptions, Sluice, type SluiceStats } from './runtime/sluice.js'
+export {
+  type Health,
+  type Opened,
+  type OpenOptions,
+  type Responded,
+  Sluice,
+  type SluiceStats,
+} from './runtime/sluice.js'
 export type { SessionStatus } from './runtime/supervised.js'
 export type { Counters, DurationHistogram } from './runtime/totals.js'
 export type { Exchange, Peer } from './transport/exchange.js'

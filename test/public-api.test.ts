@@ -106,6 +106,7 @@ const TYPES = [
   'RefusalCause',
   'ReplayOptions',
   'RequestOptions',
+  'Responded',
   'SSEErrorCode',
   'SSEErrorOptions',
   'SSEHandlerEvents',

@@ -3,6 +3,7 @@ import type { SSEHandlerOptions } from '../handler/options.js'
 import { connectionOf, SSEHandler } from '../handler/sse-handler.js'
 import type { ClosedInfo, SSEHandlerStats } from '../handler/sse-handler-events.js'
 import type { Exchange } from '../transport/exchange.js'
+import { fetchExchangeOf } from '../transport/fetch.js'
 import { exchangeOf, type NodeRequest, type NodeResponse } from '../transport/node.js'
 import type { EventMap } from '../wire/event.js'
 import type { StreamAnswer, StreamRequest } from '../wire/request.js'
@@ -70,6 +71,16 @@ export type Opened<Events extends object, Waits extends boolean> = Waits extends
   ? Promise<SSEHandler<Events> | null>
   : SSEHandler<Events> | null
 
+/** The answer to a Fetch request, and its stream; null when it was refused. With `authorize`, a promise of both. */
+export type Responded<Events extends object, Waits extends boolean> = Waits extends true
+  ? Promise<RespondedNow<Events>>
+  : RespondedNow<Events>
+
+interface RespondedNow<Events extends object> {
+  readonly sse: SSEHandler<Events> | null
+  readonly response: Response
+}
+
 /**
  * Supervises all streams of a process. Made by `createSluice`.
  *
@@ -112,6 +123,30 @@ export class Sluice<Request = NodeRequest, Waits extends boolean = false> implem
     options?: OpenOptions<Events>,
   ): Opened<Events, Waits> {
     return this.admit(exchangeOf(req, res), req, options)
+  }
+
+  /**
+   * As `open`, for a Fetch request: of Hono, Next.js and others, with `createSluice<Request>()`. Read `response` last, when
+   * the stream follows its channel: a `Response` cannot change once it is made.
+   *
+   * @throws SSEError as `createSSEResponse` does
+   */
+  respond<Events extends object = EventMap>(
+    request: Request & globalThis.Request,
+    options?: OpenOptions<Events>,
+  ): Responded<Events, Waits> {
+    const exchange = fetchExchangeOf(request)
+    const responded = (sse: SSEHandler<Events> | null) => ({
+      sse,
+      get response() {
+        return exchange.transport.response
+      },
+    })
+    const opened = this.admit(exchange, request, options)
+    return (opened instanceof Promise ? opened.then(responded) : responded(opened)) as Responded<
+      Events,
+      Waits
+    >
   }
 
   /** As `open`, for any transport. `request` is what the hooks get. */

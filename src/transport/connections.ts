@@ -39,7 +39,10 @@ export function peerOf({ remoteAddress, remotePort, localPort }: Socket): Peer |
   return { address: remoteAddress, port: remotePort, localPort }
 }
 
-/** Ends a connection without a trace: `end` never returns for a stalled peer, and `destroy` leaves what it sent in the kernel. */
+/**
+ * Has the kernel forget a connection, which is then to be destroyed: `end` never returns for a stalled peer, and
+ * `destroy` alone leaves what was sent in the kernel for minutes.
+ */
 export function resetSocket(socket: Socket): void {
   // A TLS socket cannot be reset itself, but the one below can.
   const { _parent } = socket as { _parent?: Socket | null }
@@ -48,5 +51,4 @@ export function resetSocket(socket: Socket): void {
   } catch {
     // Only TCP sockets can be reset: not Unix domain sockets.
   }
-  socket.destroy()
 }

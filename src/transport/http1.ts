@@ -1,4 +1,5 @@
 import { type IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Transport, TransportSink } from '../handler/transport.js'
 import type { Chunk } from '../wire/chunk.js'
 import { HEADERS_TO_REMOVE } from '../wire/headers.js'
@@ -19,7 +20,7 @@ export function http1Exchange(request: StreamRequest, req: IncomingMessage, res:
       return () => void told.off('close', listener)
     },
     hangUp: () => req.socket.destroySoon(),
-    cut: () => resetSocket(req.socket),
+    cut: () => destroy(req.socket),
   }
 }
 
@@ -124,7 +125,7 @@ export class Http1Transport implements Transport {
       this.#res.end()
       return
     }
-    resetSocket(socket)
+    destroy(socket)
   }
 
   /** The listener of 'error' stays: a socket that is being torn down may still report one. */
@@ -152,4 +153,9 @@ export class Http1Transport implements Transport {
     const isEndedByOthers = this.#res.writableEnded && !this.#isEnded
     this.#sink?.lost(isEndedByOthers ? 'transport-closed' : lostBy(error), error)
   }
+}
+
+function destroy(socket: Socket): void {
+  resetSocket(socket)
+  socket.destroy()
 }
