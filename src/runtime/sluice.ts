@@ -424,7 +424,7 @@ export class Sluice<Request = NodeRequest, Waits extends boolean = false> implem
       bytes += connection.heldBytes
       if (connection.log !== null) logs.add(connection.log)
     }
-    for (const log of logs) bytes += log.bytesFrom(log.oldest)
+    for (const log of logs) bytes += bytesOf(log)
     this.#heldBytes = bytes
     this.#heldBytesAt = now
     return bytes
@@ -446,6 +446,15 @@ interface Candidate<Request> {
   principal: string | null
   /** For whatever it is answered. */
   headers: Readonly<Record<string, string>>
+}
+
+/** A log that throws is its own readers' fault to tell, and nobody else is to be refused for it. */
+function bytesOf(log: EventLog): number {
+  try {
+    return log.bytesFrom(log.oldest)
+  } catch {
+    return 0
+  }
 }
 
 /** What is logged of a request that has no stream yet. */
