@@ -123,13 +123,23 @@ export class Connection<Events extends object>
       eventsReplayed: outbox.eventsReplayed,
       unsentEvents: outbox.eventsUnwritten,
       queuedEvents: outbox.length,
-      queuedBytes: outbox.bytes,
+      queuedBytes: this.#queuedBytes,
       permits: gate.granted,
       waiters: gate.waiting,
       dropped: this.dropped,
       gaps: this.gaps,
       heartbeatsMissed: this.#heartbeatsMissed,
       lastId: outbox.lastId,
+    }
+  }
+
+  /** Statistics are read over all connections: the log of one must not take them away from the others. */
+  get #queuedBytes(): number {
+    try {
+      return this.outbox.bytes
+    } catch (error) {
+      this.report(error, 'stats')
+      return 0
     }
   }
 
