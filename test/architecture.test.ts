@@ -8,7 +8,18 @@ import { describe, expect, it } from 'vitest'
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 
 /** The rooms of src/, from the top down. A room imports from itself and from those below it. */
-const ROOMS = ['index', 'runtime', 'transport', 'channel', 'handler', 'producers', 'buffer', 'wire', 'ground']
+const ROOMS = [
+  'testing',
+  'index',
+  'runtime',
+  'transport',
+  'channel',
+  'handler',
+  'producers',
+  'buffer',
+  'wire',
+  'ground',
+]
 
 /** What everything may stand on. */
 const GROUND = ['errors.ts', 'clock.ts', 'options.ts', 'close-reason.ts']
