@@ -14,6 +14,7 @@ import {
 import { createServer as createHttpsServer, request as httpsRequest } from 'node:https'
 import type { AddressInfo, Server as NetServer, Socket } from 'node:net'
 import type { Readable } from 'node:stream'
+import { setTimeout as wait } from 'node:timers/promises'
 import { getRequestListener } from '@hono/node-server'
 import type { HarnessClient, HarnessExchange, HarnessServer, TransportHarness } from 'sluice/testing'
 import { fetchExchangeOf } from '../../src/transport/fetch.js'
@@ -191,6 +192,8 @@ function read({ status, headers, body }: Response): HarnessClient {
     try {
       while (!isPaused && !client.closed) {
         const { done, value } = await reader.read()
+        // A response in memory would be read before anybody can say that it is to be paused.
+        await wait(1)
         client.text += decoder.decode(value, { stream: !done })
         client.ended = done
         client.closed = done
