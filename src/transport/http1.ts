@@ -4,6 +4,7 @@ import type { Transport, TransportSink } from '../handler/transport.js'
 import type { Chunk } from '../wire/chunk.js'
 import { HEADERS_TO_REMOVE } from '../wire/headers.js'
 import type { StreamAnswer, StreamRequest } from '../wire/request.js'
+import type { Exchange } from './exchange.js'
 import {
   assertUnanswered,
   ignoreError,
@@ -13,8 +14,12 @@ import {
   peerOf,
   resetSocket,
   withVaryOf,
-} from './connections.js'
-import type { Exchange } from './exchange.js'
+} from './responses.js'
+
+interface Handle {
+  writeQueueSize?: number
+  _parent?: Handle
+}
 
 export function http1Exchange(request: StreamRequest, req: IncomingMessage, res: ServerResponse): Exchange {
   return {
@@ -57,9 +62,10 @@ export class Http1Transport implements Transport {
     // The response of a pipelined request waits for the one before it, not for the peer.
     if (this.#res.socket === null) return 0
     // Node itself reads this when it decides whether a socket timed out (lib/net.js, _onTimeout): writableLength
-    // falls only when a whole chunk has been taken, this with every byte.
-    const handle = (this.#req.socket as { _handle?: { writeQueueSize?: number } | null })._handle
-    return handle?.writeQueueSize ?? this.#res.writableLength
+    // falls only when a whole chunk has been taken, this with every byte. Over TLS the handle is around that of TCP,
+    // and its own figure does not fall before all is taken, either.
+    const handle = (this.#req.socket as { _handle?: Handle | null })._handle
+    return (handle?._parent ?? handle)?.writeQueueSize ?? this.#res.writableLength
   }
 
   attach(sink: TransportSink): void {

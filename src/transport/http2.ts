@@ -4,6 +4,7 @@ import type { Transport, TransportSink } from '../handler/transport.js'
 import type { Chunk } from '../wire/chunk.js'
 import { HEADERS_TO_REMOVE } from '../wire/headers.js'
 import type { StreamAnswer, StreamRequest } from '../wire/request.js'
+import type { Exchange } from './exchange.js'
 import {
   assertUnanswered,
   ignoreError,
@@ -13,8 +14,7 @@ import {
   peerOf,
   resetSocket,
   withVaryOf,
-} from './connections.js'
-import type { Exchange } from './exchange.js'
+} from './responses.js'
 
 /**
  * The most bytes given to the stream at once, which tells of them only when all have gone: a client that reads a large
@@ -37,7 +37,7 @@ export function http2Exchange(
   return {
     request,
     transport: new Http2Transport(stream, compat),
-    peer: session === undefined ? null : peerOf(session.socket),
+    peer: session === undefined || session.destroyed ? null : peerOf(session.socket),
     assertUnanswered: () => assertUnanswered(compat?.res ?? stream),
     onGone(listener) {
       if (stream.closed || stream.destroyed) listener()
