@@ -118,6 +118,7 @@ const TYPES = [
   'RefusalCause',
   'ReplayOptions',
   'RequestOptions',
+  'Responded',
   'SSEErrorCode',
   'SSEErrorOptions',
   'SSEHandlerEvents',
