@@ -33,6 +33,9 @@ const OF_NODE = [
   'transport/responses.ts',
 ]
 
+/** Parts of the package that are imported by a name of their own, and import the package as its users do. */
+const SUBPATHS = ['testing']
+
 /** Who may import a package, and which packages there are. */
 const PACKAGES: Record<string, (file: string) => boolean> = {
   xstate: (file) => roomOf(file) === 'handler',
@@ -90,6 +93,10 @@ function roomOf(path: string): string {
   return path.includes('/') ? (path.split('/')[0] as string) : `src/${path}`
 }
 
+function isOfSubpath({ path }: SourceFile): boolean {
+  return SUBPATHS.includes(roomOf(path))
+}
+
 function rankOf(path: string): number {
   return ROOMS.indexOf(roomOf(path))
 }
@@ -139,6 +146,16 @@ describe('the rooms of src/', () => {
   })
 })
 
+describe('what has a subpath', () => {
+  it('uses the public interface of the package, and nothing else of it', () => {
+    const inside = importsThat(
+      (specifier, file) =>
+        isOfSubpath(file) && isRelative(specifier) && roomOf(targetOf(file, specifier)) !== roomOf(file.path),
+    )
+    expect(inside).toEqual([])
+  })
+})
+
 describe('what comes from outside', () => {
   it('is three packages at run time', () => {
     const { dependencies, peerDependencies, optionalDependencies } = JSON.parse(
@@ -151,7 +168,10 @@ describe('what comes from outside', () => {
   it('is imported only where it belongs', () => {
     const misplaced = importsThat(
       (specifier, file) =>
-        !isRelative(specifier) && !isOfNode(specifier) && PACKAGES[specifier]?.(file.path) !== true,
+        !isRelative(specifier) &&
+        !isOfNode(specifier) &&
+        !(specifier === 'sluice' && isOfSubpath(file)) &&
+        PACKAGES[specifier]?.(file.path) !== true,
     )
     expect(misplaced).toEqual([])
   })
@@ -162,7 +182,9 @@ describe('what comes from outside', () => {
   })
 
   it('is of Node in the transports for Node, what is asked of Linux, and the diagnostics channels only', () => {
-    const ofNode = importsThat((specifier, file) => isOfNode(specifier) && !OF_NODE.includes(file.path))
+    const ofNode = importsThat(
+      (specifier, file) => isOfNode(specifier) && !OF_NODE.includes(file.path) && !isOfSubpath(file),
+    )
     expect(ofNode).toEqual(['src/runtime/lifecycle.ts imports node:diagnostics_channel'])
   })
 })
@@ -215,7 +237,7 @@ describe('SSE text', () => {
 describe('the transport', () => {
   it('is written to by the pump and by nothing else', () => {
     const callers = files
-      .filter(({ path }) => !['transport', 'wire'].includes(roomOf(path)))
+      .filter(({ path }) => !['transport', 'wire', ...SUBPATHS].includes(roomOf(path)))
       .flatMap(({ path, tree }) =>
         nodesOf(tree)
           .filter(ts.isPropertyAccessExpression)
