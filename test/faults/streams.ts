@@ -31,7 +31,7 @@ export class CountedClock implements Clock {
 }
 
 /** How a stream ended, on a clock that tests share with it. */
-export interface Closing extends ClosedInfo {
+interface Closing extends ClosedInfo {
   /** Of `performance.now()`. */
   seenAt: number
   /** Of the request. */
