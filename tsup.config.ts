@@ -1,6 +1,13 @@
 import { defineConfig } from 'tsup'
 
-const shared = { entry: ['src/index.ts'], target: 'node20' as const, dts: true, sourcemap: true }
+const shared = {
+  entry: { index: 'src/index.ts', fastify: 'src/fastify/index.ts' },
+  target: 'node20' as const,
+  dts: true,
+  sourcemap: true,
+  // A subpath imports the core by its name: with a copy of it, a channel would not know the subpath's handlers.
+  external: ['sluice'],
+}
 
 export default defineConfig([
   { ...shared, format: 'esm' },

@@ -8,7 +8,7 @@ import { describe, expect, it } from 'vitest'
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 
 /** The rooms of src/, from the top down. A room imports from itself and from those below it. */
-const ROOMS = ['index', 'transport', 'channel', 'handler', 'producers', 'buffer', 'wire', 'ground']
+const ROOMS = ['fastify', 'index', 'transport', 'channel', 'handler', 'producers', 'buffer', 'wire', 'ground']
 
 /** What everything may stand on. */
 const GROUND = ['errors.ts', 'clock.ts', 'options.ts', 'close-reason.ts']
@@ -19,6 +19,9 @@ const PACKAGES: Record<string, (file: string) => boolean> = {
   eventemitter3: (file) => ['channel', 'handler'].includes(roomOf(file)),
   'p-queue': (file) => file === 'producers/pool.ts',
 }
+
+/** The rooms that are a subpath of their own, with the optional peer that each is for. */
+const SUBPATHS: Record<string, string> = { fastify: 'fastify' }
 
 interface SourceFile {
   /** The path below src/, with slashes. */
@@ -87,6 +90,12 @@ function isOfNode(specifier: string): boolean {
   return specifier.startsWith('node:') || builtinModules.includes(specifier.split('/')[0] as string)
 }
 
+function isAllowed(specifier: string, path: string): boolean {
+  const peer = SUBPATHS[roomOf(path)]
+  if (peer !== undefined) return specifier === 'sluice' || specifier === peer
+  return PACKAGES[specifier]?.(path) === true
+}
+
 /** Each import of src/ that breaks a rule, as a line that names it. */
 function importsThat(breakRule: (specifier: string, file: SourceFile) => boolean): string[] {
   return files.flatMap((file) =>
@@ -121,19 +130,33 @@ describe('the rooms of src/', () => {
 
 describe('what comes from outside', () => {
   it('is three packages at run time', () => {
-    const { dependencies, peerDependencies, optionalDependencies } = JSON.parse(
+    const { dependencies, peerDependencies, peerDependenciesMeta, optionalDependencies } = JSON.parse(
       readFileSync(join(root, 'package.json'), 'utf8'),
     )
     expect(Object.keys(dependencies).sort()).toEqual(Object.keys(PACKAGES).sort())
-    expect({ peerDependencies, optionalDependencies }).toEqual({})
+    expect(optionalDependencies).toBeUndefined()
+    expect(Object.keys(peerDependencies).sort()).toEqual(Object.values(SUBPATHS).sort())
+    expect(Object.keys(peerDependenciesMeta).sort()).toEqual(Object.values(SUBPATHS).sort())
+    expect(Object.values(peerDependenciesMeta)).toEqual(
+      Object.values(SUBPATHS).map(() => ({ optional: true })),
+    )
   })
 
   it('is imported only where it belongs', () => {
     const misplaced = importsThat(
-      (specifier, file) =>
-        !isRelative(specifier) && !isOfNode(specifier) && PACKAGES[specifier]?.(file.path) !== true,
+      (specifier, file) => !isRelative(specifier) && !isOfNode(specifier) && !isAllowed(specifier, file.path),
     )
     expect(misplaced).toEqual([])
+  })
+
+  it('is the core itself for a subpath, by its name, so that there is one copy of it', () => {
+    const inside = importsThat(
+      (specifier, file) =>
+        roomOf(file.path) in SUBPATHS &&
+        isRelative(specifier) &&
+        roomOf(targetOf(file, specifier)) !== roomOf(file.path),
+    )
+    expect(inside).toEqual([])
   })
 
   it('is all of use', () => {
@@ -141,8 +164,11 @@ describe('what comes from outside', () => {
     expect(Object.keys(PACKAGES).filter((name) => !used.has(name))).toEqual([])
   })
 
-  it('is of Node in the transport for Node only', () => {
-    const ofNode = importsThat((specifier, file) => isOfNode(specifier) && file.path !== 'transport/node.ts')
+  it('is of Node in the transport for Node, and in subpaths for a server, only', () => {
+    const ofNode = importsThat(
+      (specifier, file) =>
+        isOfNode(specifier) && file.path !== 'transport/node.ts' && !(roomOf(file.path) in SUBPATHS),
+    )
     expect(ofNode).toEqual([])
   })
 })
