@@ -26,7 +26,7 @@ export type { HeartbeatOptions, ReplayOptions, SSEHandlerOptions } from './handl
 export type { Redact } from './handler/redact.js'
 export { SSEHandler } from './handler/sse-handler.js'
 export type { ClosedInfo, SSEHandlerEvents, SSEHandlerStats } from './handler/sse-handler-events.js'
-export type { LostReason, Transport, TransportSink } from './handler/transport.js'
+export type { Exchange, LostReason, Transport, TransportSink } from './handler/transport.js'
 export { type BatchOptions, batch } from './producers/operators/batch.js'
 export { type ConflateOptions, conflate } from './producers/operators/conflate.js'
 export { type DebounceOptions, debounce } from './producers/operators/debounce.js'
@@ -56,7 +56,7 @@ export {
   type WireTarget,
   wire,
 } from './producers/wire.js'
-export { createSSEHandler } from './transport/node.js'
+export { createHttp2SSEHandler, createSSEHandler } from './transport/node.js'
 export type { Chunk } from './wire/chunk.js'
 export type { EventFields, EventInput, EventMap } from './wire/event.js'
 export type { Frame } from './wire/frame.js'

@@ -13,6 +13,9 @@ const ROOMS = ['fastify', 'index', 'transport', 'channel', 'handler', 'producers
 /** What everything may stand on. */
 const GROUND = ['errors.ts', 'clock.ts', 'options.ts', 'close-reason.ts']
 
+/** Who may import modules of Node. */
+const OF_NODE = ['transport/node.ts', 'transport/http1.ts', 'transport/http2.ts']
+
 /** Who may import a package, and which packages there are. */
 const PACKAGES: Record<string, (file: string) => boolean> = {
   xstate: (file) => roomOf(file) === 'handler',
@@ -164,10 +167,10 @@ describe('what comes from outside', () => {
     expect(Object.keys(PACKAGES).filter((name) => !used.has(name))).toEqual([])
   })
 
-  it('is of Node in the transport for Node, and in subpaths for a server, only', () => {
+  it('is of Node in the transports for Node, and in subpaths for a server, only', () => {
     const ofNode = importsThat(
       (specifier, file) =>
-        isOfNode(specifier) && file.path !== 'transport/node.ts' && !(roomOf(file.path) in SUBPATHS),
+        isOfNode(specifier) && !OF_NODE.includes(file.path) && !(roomOf(file.path) in SUBPATHS),
     )
     expect(ofNode).toEqual([])
   })

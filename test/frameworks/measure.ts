@@ -112,6 +112,7 @@ async function measureShutdown(program: FrameworkProgram, client: AnyClient): Pr
   await until(() => program.end !== null, 'the program ends')
   const shutdownMs = performance.now() - orderedAt
   if (program.end !== 0) throw new Error(`It ended with ${program.end} and printed: ${program.output}`)
+  if (program.closed.at(-1) !== 'shutdown') throw new Error(`The reason was ${program.closed.at(-1)}`)
   await until(() => client.ended, 'the client has seen the end')
   return shutdownMs
 }

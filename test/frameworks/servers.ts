@@ -14,6 +14,7 @@ export interface ServerUnderTest {
 export const SERVERS: readonly ServerUnderTest[] = [
   { name: 'node:http', program: 'http.js', protocol: 'http', compression: null },
   { name: 'node:https', program: 'https.js', protocol: 'https', compression: null },
+  { name: 'node:http2', program: 'http2.js', protocol: 'http2', compression: null },
   { name: 'Express 5', program: 'express.js', protocol: 'http', compression: 'compression' },
   { name: 'Fastify 5', program: 'fastify.js', protocol: 'http', compression: '@fastify/compress' },
   { name: 'Koa 3', program: 'koa.js', protocol: 'http', compression: 'koa-compress' },
