@@ -56,6 +56,7 @@ export {
   type WireTarget,
   wire,
 } from './producers/wire.js'
+export { createFetchHandler, createSSEResponse, type SSEResponse } from './transport/fetch.js'
 export { createHttp2SSEHandler, createSSEHandler } from './transport/node.js'
 export type { Chunk } from './wire/chunk.js'
 export type { EventFields, EventInput, EventMap } from './wire/event.js'
