@@ -18,5 +18,7 @@ export const SERVERS: readonly ServerUnderTest[] = [
   { name: 'Express 5', program: 'express.js', protocol: 'http', compression: 'compression' },
   { name: 'Fastify 5', program: 'fastify.js', protocol: 'http', compression: '@fastify/compress' },
   { name: 'Koa 3', program: 'koa.js', protocol: 'http', compression: 'koa-compress' },
+  { name: 'Hono', program: 'hono.js', protocol: 'http', compression: 'hono/compress' },
   { name: 'NestJS 12', program: 'nest.ts', protocol: 'http', compression: 'compression' },
+  { name: 'Next.js 16', program: 'next.js', protocol: 'http', compression: 'its own' },
 ]

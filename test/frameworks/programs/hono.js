@@ -12,9 +12,9 @@ app.use(async (_, next) => {
 })
 app.get('/text', (c) => c.text(TEXT))
 app.get('/events', (c) => {
-  const { sse, response } = createSSEResponse(c.req.raw)
-  play(sse)
-  return response
+  const exchange = createSSEResponse(c.req.raw)
+  play(exchange.sse)
+  return exchange.response
 })
 
 const server = serve({ fetch: app.fetch, hostname: '127.0.0.1', port: 0 }, () => ready(server))

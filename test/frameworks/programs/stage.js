@@ -2,14 +2,14 @@
 // framework; the test that has started it says what is to happen on the stream, and is told what did.
 import { createChannel, createMemoryLog } from 'sluice'
 
-/** What the test wants the program to have: `compression`, `slow-session`, ... */
+/** What the test wants the program to have: `compression`, `slow-session`. */
 const wanted = new Set(process.argv.slice(2))
 const channel = createChannel({ log: createMemoryLog({ maxEvents: 100 }) })
 const PAYLOAD = 'x'.repeat(16 * 1024)
 
-/** The stream that was opened last. */
-let current = null
-let letPass = () => {}
+/** Of the process, not of this module: what Next.js has bundled is another copy of it. */
+globalThis.stage ??= { current: null, channel, letPass() {} }
+const { stage } = globalThis
 
 export const TEXT = 'A text that is worth being compressed. '.repeat(1000)
 
@@ -19,7 +19,8 @@ export function wants(feature) {
 
 /** What happens on each stream, whatever the server. */
 export function play(sse) {
-  current = sse
+  stage.current = sse
+  stage.channel = channel
   tell({ opened: true })
   sse.on('phase', (phase) => tell({ phase }))
   sse.closed.then(({ reason }) => tell({ closed: reason }))
@@ -32,36 +33,35 @@ export function lookUpSession() {
   if (!wants('slow-session')) return Promise.resolve()
   tell({ waiting: true })
   return new Promise((resolve) => {
-    letPass = resolve
+    stage.letPass = resolve
   })
 }
 
 const commands = {
-  publish: ({ data }) => channel.publish({ event: 'news', data }),
+  publish: ({ data }) => stage.channel.publish({ event: 'news', data }),
   async flood() {
-    for await (const permit of current.demand()) {
+    for await (const permit of stage.current.demand()) {
       permit.send({ event: 'flood', data: PAYLOAD })
       tell({ flooded: PAYLOAD.length })
     }
   },
   measure: () => tell({ memory: process.memoryUsage() }),
-  pass: () => letPass(),
+  pass: () => stage.letPass(),
 }
-
-process.on('message', (message) => commands[message.command]?.(message))
-// Nothing is left behind when the tests are stopped half-way.
-process.once('disconnect', () => process.exit())
-// But the test does not keep the program running when it has nothing more to do.
-process.channel?.unref()
 
 /** The server listens: from here on the test may ask. It closes as the framework has it. */
 export function ready(server, close = () => server.close()) {
+  process.on('message', (message) => commands[message.command]?.(message))
+  // Nothing is left behind when the tests are stopped half-way.
+  process.once('disconnect', () => process.exit())
+  // But the test does not keep the program running when it has nothing more to do.
+  process.channel.unref()
   tell({ port: server.address().port })
   server.on('connection', (socket) => socket.once('close', () => tell({ disconnected: true })))
   process.on('message', async ({ command }) => {
     if (command !== 'shutdown') return
     const closing = close()
-    await current?.close({ reason: 'shutdown' })
+    await stage.current?.close({ reason: 'shutdown' })
     server.closeIdleConnections?.()
     await closing
   })
