@@ -26,7 +26,7 @@ export type { HeartbeatOptions, ReplayOptions, SSEHandlerOptions } from './handl
 export type { Redact } from './handler/redact.js'
 export { SSEHandler } from './handler/sse-handler.js'
 export type { ClosedInfo, SSEHandlerEvents, SSEHandlerStats } from './handler/sse-handler-events.js'
-export type { Exchange, LostReason, Transport, TransportSink } from './handler/transport.js'
+export type { LostReason, Transport, TransportSink } from './handler/transport.js'
 export { type BatchOptions, batch } from './producers/operators/batch.js'
 export { type ConflateOptions, conflate } from './producers/operators/conflate.js'
 export { type DebounceOptions, debounce } from './producers/operators/debounce.js'
@@ -56,8 +56,26 @@ export {
   type WireTarget,
   wire,
 } from './producers/wire.js'
+export type { ClientKind } from './runtime/client-kind.js'
+export type { CorsOptions } from './runtime/cors.js'
+export { createSluice } from './runtime/create-sluice.js'
+export type { LifecycleStage, Logger } from './runtime/lifecycle.js'
+export type { Authorization, LimitsOptions, SluiceOptions } from './runtime/options.js'
+export type { RefusalCause } from './runtime/refusal.js'
+export type { GuardedServer } from './runtime/server-guard.js'
+export type { ShutdownOptions, ShutdownReport } from './runtime/shutdown.js'
+export { type Health, type Opened, type OpenOptions, Sluice, type SluiceStats } from './runtime/sluice.js'
+export type { SessionStatus } from './runtime/supervised.js'
+export type { Counters, DurationHistogram } from './runtime/totals.js'
+export type { Exchange, Peer } from './transport/exchange.js'
 export { createFetchHandler, createSSEResponse, type SSEResponse } from './transport/fetch.js'
-export { createHttp2SSEHandler, createSSEHandler } from './transport/node.js'
+export {
+  createHttp2SSEHandler,
+  createSSEHandler,
+  type Http2Headers,
+  type NodeRequest,
+  type NodeResponse,
+} from './transport/node.js'
 export type { Chunk } from './wire/chunk.js'
 export type { EventFields, EventInput, EventMap } from './wire/event.js'
 export type { Frame } from './wire/frame.js'

@@ -8,13 +8,24 @@ import { describe, expect, it } from 'vitest'
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 
 /** The rooms of src/, from the top down. A room imports from itself and from those below it. */
-const ROOMS = ['fastify', 'index', 'transport', 'channel', 'handler', 'producers', 'buffer', 'wire', 'ground']
+const ROOMS = [
+  'fastify',
+  'index',
+  'runtime',
+  'transport',
+  'channel',
+  'handler',
+  'producers',
+  'buffer',
+  'wire',
+  'ground',
+]
 
 /** What everything may stand on. */
 const GROUND = ['errors.ts', 'clock.ts', 'options.ts', 'close-reason.ts']
 
 /** Who may import modules of Node. */
-const OF_NODE = ['transport/node.ts', 'transport/http1.ts', 'transport/http2.ts']
+const OF_NODE = ['transport/node.ts', 'transport/http1.ts', 'transport/http2.ts', 'transport/linux.ts']
 
 /** Who may import a package, and which packages there are. */
 const PACKAGES: Record<string, (file: string) => boolean> = {
@@ -167,12 +178,12 @@ describe('what comes from outside', () => {
     expect(Object.keys(PACKAGES).filter((name) => !used.has(name))).toEqual([])
   })
 
-  it('is of Node in the transports for Node, and in subpaths for a server, only', () => {
+  it('is of Node in the transports and subpaths for Node, what is asked of Linux, and the diagnostics channels only', () => {
     const ofNode = importsThat(
       (specifier, file) =>
         isOfNode(specifier) && !OF_NODE.includes(file.path) && !(roomOf(file.path) in SUBPATHS),
     )
-    expect(ofNode).toEqual([])
+    expect(ofNode).toEqual(['src/runtime/lifecycle.ts imports node:diagnostics_channel'])
   })
 })
 

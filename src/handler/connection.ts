@@ -1,5 +1,6 @@
 import type { EventEmitter } from 'eventemitter3'
 import { type ActorRefFrom, createActor } from 'xstate'
+import type { EventLog } from '../buffer/event-log.js'
 import type { Timer } from '../clock.js'
 import type { CloseReason } from '../close-reason.js'
 import { textOf } from '../errors.js'
@@ -14,6 +15,7 @@ import type { Followable, Follower } from './follow.js'
 import type { Gap } from './gap.js'
 import type { LogReader } from './log-reader.js'
 import type { Effects, LifecycleEvent, Phase } from './machine.js'
+import type { ConnectionObserver, Observable } from './observe.js'
 import type { ResolvedOptions } from './options.js'
 import { Outbox } from './outbox.js'
 import { Pump, type PumpOwner } from './pump.js'
@@ -31,7 +33,7 @@ type EventName = EventEmitter.EventNames<SSEHandlerEvents>
 
 /** One connection: wires gate, outbox, pump, transport and machine together, and carries the machine's effects out. */
 export class Connection<Events extends object>
-  implements Guarded<Events>, Followable, PumpOwner, TransportSink, Effects, Reporting
+  implements Guarded<Events>, Followable, Observable, PumpOwner, TransportSink, Effects, Reporting
 {
   phase: Phase = 'opening'
   lastEventId: string | null = null
@@ -58,6 +60,7 @@ export class Connection<Events extends object>
   #isDropping = false
   #untoldGaps: Gap[] | null = null
   #follower: Follower | null = null
+  #observer: ConnectionObserver | null = null
   #reason: CloseReason | null = null
   #isOpening = true
   #error: unknown
@@ -138,6 +141,26 @@ export class Connection<Events extends object>
     // Told from inside a listener, the machine takes it when the listener has returned.
     if (event.type === 'closeRequested' || event.type === 'evicted') this.isClosing = true
     this.#actor.send(event)
+  }
+
+  get reason(): CloseReason | null {
+    return this.#reason
+  }
+
+  get eventsSent(): number {
+    return this.outbox.eventsWritten
+  }
+
+  get heldBytes(): number {
+    return this.phase === 'closed' ? 0 : this.outbox.queuedBytes + this.#transport.pendingBytes
+  }
+
+  get log(): EventLog | null {
+    return this.outbox.reader?.log ?? null
+  }
+
+  observe(observer: ConnectionObserver): void {
+    this.#observer = observer
   }
 
   get isBlocked(): boolean {
@@ -284,6 +307,7 @@ export class Connection<Events extends object>
   #tellGaps(gaps: Gap[]): void {
     this.#untoldGaps = null
     for (const gap of gaps) {
+      this.#observer?.gap(gap)
       this.emit('gap', gap)
       this.#follower?.toldGap(gap)
       if (gap.continues === 'close') this.tell({ type: 'closeRequested', reason: 'gap' })
@@ -337,6 +361,7 @@ export class Connection<Events extends object>
   }
 
   tellBlocked(): void {
+    this.#observer?.blocked()
     this.emit('blocked')
   }
 
@@ -345,7 +370,7 @@ export class Connection<Events extends object>
   }
 
   closeGate(reason: CloseReason): void {
-    this.#reason = reason
+    this.#beginEnd(reason)
     this.isClosing = true
     this.gate.close(reason)
     if (this.#controller?.signal.aborted === false) this.#controller.abort(closedError(reason))
@@ -362,8 +387,16 @@ export class Connection<Events extends object>
     this.pump.wake()
   }
 
-  resetTransport(): void {
+  resetTransport(reason: CloseReason): void {
+    this.#beginEnd(reason)
+    this.#observer?.forced(reason)
     this.#transport.reset()
+  }
+
+  #beginEnd(reason: CloseReason): void {
+    if (this.#reason !== null) return
+    this.#reason = reason
+    this.#observer?.closing(reason)
   }
 
   cleanUp(reason: CloseReason): void {
@@ -391,6 +424,7 @@ export class Connection<Events extends object>
       () => this.#transport.detach(),
       () => this.#follower?.closed(),
       () => outbox.clear(),
+      () => this.#observer?.closed(info, this.stats()),
       () => this.#resolveClosed?.(info),
       // A connection that is refused is closed before its caller can listen.
       () => (this.#isOpening ? queueMicrotask(() => this.#tellClosed(info)) : this.#tellClosed(info)),
@@ -451,6 +485,7 @@ export class Connection<Events extends object>
     const isMissed = pendingBytes > 0 && pendingBytes >= this.#pendingAtBeat
     this.#heartbeatsMissed = isMissed ? this.#heartbeatsMissed + 1 : 0
     this.#pendingAtBeat = pendingBytes
+    this.#observer?.heartbeat(this.#heartbeatsMissed)
     this.emit('heartbeat', { missed: this.#heartbeatsMissed })
     if (this.#heartbeatsMissed >= this.#options.maxMissedHeartbeats) {
       this.tell({ type: 'evicted', reason: 'heartbeat-missed' })

@@ -27,7 +27,7 @@ export const liveConnectionMachine = connectionMachine.provide({
     tellUnblocked: effect('unblocked', (to) => to.tellUnblocked()),
     closeGate: effect('closeGate', (to, reason) => to.closeGate(reason)),
     startDraining: effect('startDraining', (to) => to.startDraining()),
-    resetTransport: effect('resetTransport', (to) => to.resetTransport()),
+    resetTransport: effect('resetTransport', (to, reason) => to.resetTransport(reason)),
     cleanUp: effect('cleanUp', (to, reason) => to.cleanUp(reason)),
   },
 })

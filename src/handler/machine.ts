@@ -37,7 +37,7 @@ export interface Effects {
   tellUnblocked(): void
   closeGate(reason: CloseReason): void
   startDraining(): void
-  resetTransport(): void
+  resetTransport(reason: CloseReason): void
   cleanUp(reason: CloseReason): void
 }
 

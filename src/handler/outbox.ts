@@ -55,6 +55,11 @@ export class Outbox<Events extends object = EventMap> {
     return (this.#queue?.bytes ?? 0) + (this.#reader?.lagBytes ?? 0)
   }
 
+  /** Bytes that wait in the queue of this connection, those in a log left out. */
+  get queuedBytes(): number {
+    return this.#queue?.bytes ?? 0
+  }
+
   get isEmpty(): boolean {
     return !this.#hasMoreThanReader && this.#heartbeat === null && (this.#reader?.isEmpty ?? true)
   }

@@ -10,12 +10,13 @@ import type { StreamRequest } from '../wire/request.js'
 import { Connection } from './connection.js'
 import type { Followable } from './follow.js'
 import type { Phase } from './machine.js'
+import type { Observable } from './observe.js'
 import { resolveHandlerOptions, type SSEHandlerOptions } from './options.js'
 import type { ClosedInfo, SSEHandlerEvents, SSEHandlerStats } from './sse-handler-events.js'
 import type { Transport } from './transport.js'
 
-/** The connection behind a handler, for channels; null for what is no handler. */
-export let connectionOf: (handler: unknown) => Followable | null
+/** The connection behind a handler, for channels and supervisors; null for what is no handler. */
+export let connectionOf: (handler: unknown) => (Followable & Observable) | null
 
 /**
  * One connection to one client. Made by `createSSEHandler`.

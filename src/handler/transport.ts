@@ -1,6 +1,6 @@
 import type { CloseReason } from '../close-reason.js'
 import type { Chunk } from '../wire/chunk.js'
-import type { StreamAnswer, StreamRequest } from '../wire/request.js'
+import type { StreamAnswer } from '../wire/request.js'
 
 /**
  * The port between a connection and a server's response. A transport holds no policy: it hands bytes over and
@@ -47,10 +47,4 @@ export interface TransportSink {
    * `transport-closed`: somebody else ended the response.
    */
   lost(reason: LostReason, error?: unknown): void
-}
-
-/** A request for a stream and what carries its answer: what a connection is made of. */
-export interface Exchange {
-  readonly transport: Transport
-  readonly request: StreamRequest
 }

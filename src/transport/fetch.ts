@@ -1,8 +1,8 @@
 import { SSEError, shown, textOf } from '../errors.js'
 import { resolveHandlerOptions, type SSEHandlerOptions } from '../handler/options.js'
 import { SSEHandler } from '../handler/sse-handler.js'
-import type { Exchange } from '../handler/transport.js'
 import type { EventMap } from '../wire/event.js'
+import type { Exchange } from './exchange.js'
 import { ResponseTransport } from './response.js'
 
 /** A connection and the response that carries it. */
@@ -75,7 +75,7 @@ export function createSSEResponse<Events extends object = EventMap>(
   }
 }
 
-/** A Fetch request and what carries the answer, whose `response` is read last. */
+/** A Fetch request and the way to answer it, whose `response` is to be read last. */
 export function fetchExchangeOf(request: Request): Exchange & { readonly transport: ResponseTransport } {
   // Not `instanceof`: frameworks wrap requests, and a program may have more than one class of them.
   if (typeof request?.url !== 'string' || typeof request.headers?.get !== 'function') {
@@ -86,7 +86,18 @@ export function fetchExchangeOf(request: Request): Exchange & { readonly transpo
   }
   const { method, url, headers } = request
   const asked = { method, url, header: (name: string) => headers.get(name) ?? undefined }
-  return { transport: new ResponseTransport(request.signal), request: asked }
+  const { signal } = request
+  return {
+    transport: new ResponseTransport(signal),
+    request: asked,
+    peer: null,
+    onGone(listener) {
+      if (signal?.aborted) listener()
+      else signal?.addEventListener('abort', listener, { once: true })
+      return () => signal?.removeEventListener('abort', listener)
+    },
+    hangUp() {},
+  }
 }
 
 function failed(sse: Pick<SSEHandler, 'phase' | 'sendError'>, error: unknown): void {

@@ -3,7 +3,7 @@ import type { Transport, TransportSink } from '../handler/transport.js'
 import type { Chunk } from '../wire/chunk.js'
 import { HEADERS_TO_REMOVE } from '../wire/headers.js'
 import type { StreamAnswer } from '../wire/request.js'
-import { ignoreError, KEEPALIVE_DELAY_MS, lostBy, markAnswered } from './connections.js'
+import { ignoreError, KEEPALIVE_DELAY_MS, lostBy, markAnswered } from './responses.js'
 
 /** How often to look whether a middleware has let the first bytes out. */
 const LOOK_MS = 50

@@ -4,7 +4,7 @@ import type { Transport, TransportSink } from '../handler/transport.js'
 import type { Chunk } from '../wire/chunk.js'
 import { HEADERS_TO_REMOVE } from '../wire/headers.js'
 import type { StreamAnswer } from '../wire/request.js'
-import { ignoreError, KEEPALIVE_DELAY_MS, lostBy, markAnswered } from './connections.js'
+import { ignoreError, KEEPALIVE_DELAY_MS, lostBy, markAnswered } from './responses.js'
 
 /**
  * The most bytes given to the stream at once, which tells of them only when all have gone: a client that reads a large

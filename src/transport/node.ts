@@ -1,14 +1,24 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
 import type { Http2ServerRequest, Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
+import type { Socket } from 'node:net'
 import { SSEError } from '../errors.js'
 import type { SSEHandlerOptions } from '../handler/options.js'
 import { SSEHandler } from '../handler/sse-handler.js'
-import type { Exchange } from '../handler/transport.js'
 import type { EventMap } from '../wire/event.js'
 import type { StreamRequest } from '../wire/request.js'
-import { assertUnanswered } from './connections.js'
+import type { Exchange, Peer } from './exchange.js'
 import { Http1Transport } from './http1.js'
 import { type Compat, Http2Transport } from './http2.js'
+import { assertUnanswered } from './responses.js'
+
+/** A request of `node:http`, `node:https` or `node:http2`. */
+export type NodeRequest = IncomingMessage | Http2ServerRequest
+
+/** The response that goes with a {@link NodeRequest}. */
+export type NodeResponse = ServerResponse | Http2ServerResponse
+
+/** The headers of a request of `node:http2`, as the event `stream` gives them. */
+export type Http2Headers = IncomingHttpHeaders & { ':method'?: string; ':path'?: string }
 
 /**
  * Answers a request of a Node server with an event stream: of `node:http`, `node:https`, or `node:http2`, whose
@@ -28,8 +38,8 @@ import { type Compat, Http2Transport } from './http2.js'
  * ERR_SSE_INVALID_EVENT for a `firstEvent` that cannot be sent. Nothing is sent then.
  */
 export function createSSEHandler<Events extends object = EventMap>(
-  req: IncomingMessage | Http2ServerRequest,
-  res: ServerResponse | Http2ServerResponse,
+  req: NodeRequest,
+  res: NodeResponse,
   options?: SSEHandlerOptions<Events>,
 ): SSEHandler<Events> {
   const { transport, request } = exchangeOf(req, res)
@@ -38,25 +48,25 @@ export function createSSEHandler<Events extends object = EventMap>(
 
 /**
  * As {@link createSSEHandler}, for the event `stream` of a server of `node:http2`, which gives a stream and the
- * headers of its request. `additionalHeaders` are left alone; headers of the answer go into `options.headers`.
+ * headers of its request. Headers of the answer go into `options.headers`.
  *
  * @throws SSEError as `createSSEHandler` does.
  */
 export function createHttp2SSEHandler<Events extends object = EventMap>(
   stream: ServerHttp2Stream,
-  headers: IncomingHttpHeaders & { ':method'?: string; ':path'?: string },
+  headers: Http2Headers,
   options?: SSEHandlerOptions<Events>,
 ): SSEHandler<Events> {
-  assertUnanswered(stream)
-  const request = requestOf(headers[':method'], headers[':path'], headers)
-  return new SSEHandler<Events>(new Http2Transport(stream), request, options)
+  const { transport, request } = http2ExchangeOf(stream, headers)
+  return new SSEHandler<Events>(transport, request, options)
 }
 
-/** A request of a Node server and what carries the answer. Throws ERR_SSE_HEADERS_SENT when that has started. */
-export function exchangeOf(
-  req: IncomingMessage | Http2ServerRequest,
-  res: ServerResponse | Http2ServerResponse,
-): Exchange {
+/**
+ * A request of a Node server and the way to answer it.
+ *
+ * @throws SSEError ERR_SSE_HEADERS_SENT when the response has started.
+ */
+export function exchangeOf(req: NodeRequest, res: NodeResponse): Exchange {
   if (typeof (res as Partial<ServerResponse> | undefined)?.writeHead !== 'function') {
     throw new SSEError(
       'ERR_SSE_INVALID_OPTION',
@@ -64,11 +74,53 @@ export function exchangeOf(
     )
   }
   assertUnanswered(res)
-  const transport =
-    req.httpVersionMajor === 2
-      ? new Http2Transport((res as Http2ServerResponse).stream, { req, res } as Compat)
-      : new Http1Transport(req as IncomingMessage, res as ServerResponse)
-  return { transport, request: requestOf(req.method, req.url, req.headers) }
+  const request = requestOf(req.method, req.url, req.headers)
+  return req.httpVersionMajor === 2
+    ? overHttp2((res as Http2ServerResponse).stream, { req, res } as Compat, request)
+    : overHttp1(req as IncomingMessage, res as ServerResponse, request)
+}
+
+/** As `exchangeOf`, for the event `stream` of a server of `node:http2`. */
+export function http2ExchangeOf(stream: ServerHttp2Stream, headers: Http2Headers): Exchange {
+  assertUnanswered(stream)
+  return overHttp2(stream, null, requestOf(headers[':method'], headers[':path'], headers))
+}
+
+function overHttp1(req: IncomingMessage, res: ServerResponse, request: StreamRequest): Exchange {
+  return {
+    transport: new Http1Transport(req, res),
+    request,
+    peer: peerOf(req.socket),
+    onGone(listener) {
+      // A pipelined response has no socket yet, and is not told of its end.
+      const told = res.socket === null ? req.socket : res
+      if (req.socket.destroyed || res.destroyed) listener()
+      else told.once('close', listener)
+      return () => void told.off('close', listener)
+    },
+    hangUp: () => req.socket.destroySoon(),
+  }
+}
+
+function overHttp2(stream: ServerHttp2Stream, compat: Compat | null, request: StreamRequest): Exchange {
+  const { session } = stream
+  return {
+    transport: new Http2Transport(stream, compat),
+    request,
+    peer: session === undefined || session.destroyed ? null : peerOf(session.socket),
+    onGone(listener) {
+      if (stream.closed || stream.destroyed) listener()
+      else stream.once('close', listener)
+      return () => void stream.off('close', listener)
+    },
+    // GOAWAY: the other streams of the session go on to their ends.
+    hangUp: () => session?.close(),
+  }
+}
+
+function peerOf({ remoteAddress, remotePort, localPort }: Socket): Peer | null {
+  if (remoteAddress === undefined || remotePort === undefined || localPort === undefined) return null
+  return { address: remoteAddress, port: remotePort, localPort }
 }
 
 function requestOf(method = 'GET', url = '/', headers: IncomingHttpHeaders): StreamRequest {

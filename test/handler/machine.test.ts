@@ -233,7 +233,7 @@ describe('the actions of the machine', () => {
       ['enterPhase', 'draining'],
       ['closeGate', REASON],
       ['startDraining'],
-      ['resetTransport'],
+      ['resetTransport', REASON],
       ['enterPhase', 'closed'],
       ['closeGate', REASON],
       ['cleanUp', REASON],

@@ -1,0 +1,84 @@
+import { SSEError, shown } from '../errors.js'
+import { knownOptions, wholeNumber } from '../options.js'
+import type { StreamRequest } from '../wire/request.js'
+
+/** Which pages of other origins may read streams (Fetch standard, section 3.2: the CORS protocol). */
+export interface CorsOptions {
+  /** Origins such as `https://app.example`, a function that decides, or `*` for all, which excludes credentials. */
+  origins: '*' | readonly string[] | ((origin: string) => boolean)
+  /** Whether cookies and the like may be sent along. Default false. */
+  credentials?: boolean | undefined
+  /** Request headers that are allowed besides those of an event stream. Default: none. */
+  headers?: readonly string[] | undefined
+  /** Seconds a browser may keep the answer to a preflight. Minimum 0, default 600. */
+  maxAgeSeconds?: number | undefined
+}
+
+/** What a request gets: headers for its answer, or no stream at all. */
+export type CorsVerdict =
+  | { kind: 'allowed' | 'preflight'; headers: Readonly<Record<string, string>> }
+  | { kind: 'refused' }
+
+export type CorsRules = (request: StreamRequest) => CorsVerdict
+
+/** What clients of event streams send. */
+const STREAM_REQUEST_HEADERS = ['Last-Event-ID', 'Authorization', 'Cache-Control', 'Content-Type']
+
+const KNOWN: ReadonlySet<string> = new Set(['origins', 'credentials', 'headers', 'maxAgeSeconds'])
+
+/** Checks the options; throws ERR_SSE_INVALID_OPTION. */
+export function resolveCors(options: CorsOptions): CorsRules {
+  knownOptions('cors', options, KNOWN)
+  const { origins, credentials = false, headers = [] } = options
+  const maxAge = wholeNumber('cors.maxAgeSeconds', options.maxAgeSeconds, 600, { min: 0 })
+  const isAllowed = originTest(origins)
+  if (origins === '*' && credentials) {
+    throw new SSEError(
+      'ERR_SSE_INVALID_OPTION',
+      'Option cors.credentials cannot be true when cors.origins is "*": browsers refuse it. Name the origins.',
+    )
+  }
+  const preflight = {
+    'Access-Control-Allow-Methods': 'GET, POST, HEAD',
+    'Access-Control-Allow-Headers': [...STREAM_REQUEST_HEADERS, ...headers].join(', '),
+    'Access-Control-Max-Age': String(maxAge),
+  }
+  return (request) => {
+    const origin = request.header('origin')
+    const isPreflight =
+      request.method === 'OPTIONS' && request.header('access-control-request-method') !== undefined
+    // Browsers name the origin of every request from elsewhere; without one there is nothing to check.
+    if (origin === undefined) return { kind: 'allowed', headers: {} }
+    if (!isSameOrigin(origin, request) && !isAllowed(origin)) return { kind: 'refused' }
+    const answer = {
+      'Access-Control-Allow-Origin': origins === '*' ? '*' : origin,
+      ...(origins !== '*' && { Vary: 'Origin' }),
+      ...(credentials && { 'Access-Control-Allow-Credentials': 'true' }),
+    }
+    return isPreflight
+      ? { kind: 'preflight', headers: { ...answer, ...preflight } }
+      : { kind: 'allowed', headers: answer }
+  }
+}
+
+/** A page posts to its own server with an Origin header, too. */
+function isSameOrigin(origin: string, request: StreamRequest): boolean {
+  const host = request.header(':authority') ?? request.header('host')
+  return host !== undefined && (origin === `https://${host}` || origin === `http://${host}`)
+}
+
+function originTest(origins: CorsOptions['origins']): (origin: string) => boolean {
+  if (origins === '*') return () => true
+  if (typeof origins === 'function') return (origin) => origins(origin) === true
+  const isList =
+    Array.isArray(origins) &&
+    origins.every((origin) => URL.canParse(origin) && new URL(origin).origin === origin)
+  if (!isList) {
+    throw new SSEError(
+      'ERR_SSE_INVALID_OPTION',
+      `Option cors.origins is ${Array.isArray(origins) ? shown(origins.join(', ')) : shown(origins)}; expected "*", a function, or origins such as "https://app.example", without a path.`,
+    )
+  }
+  const allowed = new Set(origins)
+  return (origin) => allowed.has(origin)
+}

@@ -1,0 +1,97 @@
+import type { Clock, Timer } from '../clock.js'
+import type { Peer } from '../transport/exchange.js'
+import { type UnansweredPeer, unansweredPeers } from '../transport/linux.js'
+
+/**
+ * Without an acknowledgement for so long the peer is gone. With the heartbeat's 15 s, a slot of the wheel and a sweep in
+ * front of it, that is within 45 s by default. A link that is down for less is survived.
+ */
+const GONE_AFTER_MS = 20_000
+
+/** A connection as the sweep sees it. */
+export interface Sweepable {
+  readonly peer: Peer | null
+  vanished(): void
+}
+
+type Sweepables = Iterable<Sweepable> & { readonly size: number }
+
+interface Suspicion {
+  since: number
+  retransmits: number
+}
+
+/**
+ * Looks for peers that are gone without a word. What was written to them is in the kernel, which sends it again for
+ * fifteen minutes; no write tells, and TCP keepalive does not ask while data is on its way.
+ */
+export class VanishedSweep {
+  readonly #clock: Clock
+  readonly #intervalMs: number
+  readonly #connections: Sweepables
+  #suspicions = new Map<Sweepable, Suspicion>()
+  #timer: Timer | null = null
+  #isStopped = false
+
+  constructor(connections: Sweepables, clock: Clock, intervalMs: number) {
+    this.#connections = connections
+    this.#clock = clock
+    this.#intervalMs = intervalMs
+    this.#isStopped = intervalMs === Number.POSITIVE_INFINITY
+  }
+
+  /** Begins, unless it runs or has been stopped for good. Called when a connection comes. */
+  start(): void {
+    if (this.#isStopped || this.#timer !== null) return
+    this.#timer = this.#clock.setTimeout(() => void this.#sweep(), this.#intervalMs)
+  }
+
+  stop(): void {
+    this.#isStopped = true
+    if (this.#timer !== null) this.#clock.clearTimeout(this.#timer)
+    this.#suspicions.clear()
+  }
+
+  async #sweep(): Promise<void> {
+    const unanswered = await unansweredPeers()
+    this.#timer = null
+    if (unanswered === null) this.stop()
+    if (this.#isStopped) return
+    this.look(unanswered ?? [])
+    if (this.#connections.size > 0) this.start()
+  }
+
+  /** Judges by what the kernel says now. */
+  look(unanswered: readonly UnansweredPeer[]): void {
+    const now = this.#clock.now()
+    const byPort = groupedByPort(unanswered)
+    const before = this.#suspicions
+    this.#suspicions = new Map()
+    if (byPort.size === 0) return
+    for (const connection of this.#connections) {
+      const { peer } = connection
+      if (peer === null) continue
+      const found = byPort.get(peer.port)?.find((other) => isSame(peer, other))
+      if (found === undefined) continue
+      const known = before.get(connection)
+      // A lower count means that something was acknowledged in between.
+      const since = known !== undefined && known.retransmits <= found.retransmits ? known.since : now
+      if (now - since >= GONE_AFTER_MS) connection.vanished()
+      else this.#suspicions.set(connection, { since, retransmits: found.retransmits })
+    }
+  }
+}
+
+function groupedByPort(peers: readonly UnansweredPeer[]): Map<number, UnansweredPeer[]> {
+  const groups = new Map<number, UnansweredPeer[]>()
+  for (const peer of peers) {
+    const group = groups.get(peer.port)
+    if (group === undefined) groups.set(peer.port, [peer])
+    else group.push(peer)
+  }
+  return groups
+}
+
+function isSame(peer: Peer, other: Peer): boolean {
+  return peer.port === other.port && peer.localPort === other.localPort && peer.address === other.address
+}
