@@ -1,6 +1,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyPluginCallback, FastifyReply } from 'fastify'
-import { createSSEHandler, type EventMap, SSEError, type SSEHandler, type SSEHandlerOptions } from 'sluice'
+import {
+  createSSEHandler,
+  type EventMap,
+  type Sluice,
+  SSEError,
+  type SSEHandler,
+  type SSEHandlerOptions,
+} from 'sluice'
 import { refusedHandler } from './refused.js'
 
 declare module 'fastify' {
@@ -17,23 +24,17 @@ declare module 'fastify' {
   }
 }
 
-/** What opens the streams and closes them all: a sluice made by `createSluice`. */
-export interface StreamOpener {
-  /** Opens a stream; null when it has refused, and sent that answer. */
-  open<Events extends object = EventMap>(
-    req: IncomingMessage,
-    res: ServerResponse,
-    options?: SSEHandlerOptions<Events>,
-  ): SSEHandler<Events> | null
-  /** Closes all streams, and takes no more. */
-  shutdown(options?: { graceMs?: number }): Promise<unknown>
-}
+/** What opens the streams and closes them all: a sluice made by `createSluice`, without `authorize`. */
+export type StreamOpener = Pick<Sluice, 'open' | 'shutdown'>
 
 /** Options of the plugin. */
 export interface FastifySSEOptions {
-  /** Opens the streams, with its limits, and is shut down with the server. Without it there are no limits. */
+  /**
+   * Opens the streams, with its limits, and is shut down with the server. Without it there are no limits. Not one with
+   * `authorize`, which waits: authorize in a hook of Fastify.
+   */
   sluice?: StreamOpener
-  /** How long `fastify.close()` lets the streams of `sluice` drain. In ms; default: that of `sluice.shutdown`. */
+  /** How long `app.close()` lets the streams of `sluice` drain. In ms; default: that of `sluice.shutdown`. */
   graceMs?: number
 }
 
@@ -78,7 +79,15 @@ interface Streams {
 
 function streamsOf(sluice: StreamOpener, { graceMs }: FastifySSEOptions): Streams {
   return {
-    open: (req, res, options) => sluice.open(req, res, options) ?? refusedHandler(req),
+    open<Events extends object>(
+      req: IncomingMessage,
+      res: ServerResponse,
+      options: SSEHandlerOptions<Events> | undefined,
+    ) {
+      const opened = sluice.open<Events>(req, res, options)
+      if (opened instanceof Promise) throw waits()
+      return opened ?? refusedHandler<Events>(req)
+    },
     closeAll: async () => void (await sluice.shutdown(graceMs === undefined ? {} : { graceMs })),
   }
 }
@@ -105,6 +114,13 @@ function ownStreams(): Streams {
       await Promise.all([...handlers].map((handler) => handler.close({ reason: 'shutdown' })))
     },
   }
+}
+
+function waits(): SSEError {
+  return new SSEError(
+    'ERR_SSE_INVALID_OPTION',
+    'This sluice has the option authorize, so that its streams open later than reply.sse() returns; authorize in a hook of Fastify instead.',
+  )
 }
 
 function alreadySent(): SSEError {

@@ -3,8 +3,8 @@ import type { AddressInfo } from 'node:net'
 import compress from '@fastify/compress'
 import cors from '@fastify/cors'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
-import { createChannel, createSSEHandler, type SSEHandler } from 'sluice'
-import { type FastifySSEOptions, fastifySSE, type StreamOpener } from 'sluice/fastify'
+import { createChannel, createSluice, type SSEHandler } from 'sluice'
+import { type FastifySSEOptions, fastifySSE } from 'sluice/fastify'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { connect } from '../support/client.js'
 import { get } from '../support/get.js'
@@ -251,44 +251,43 @@ describe('app.close', () => {
 })
 
 describe('with a sluice', () => {
-  const sluice = (accepts: boolean) => {
-    const calls: string[] = []
-    const opener: StreamOpener = {
-      open(req, res, options) {
-        calls.push('open')
-        if (accepts) return createSSEHandler(req, res, options)
-        res.writeHead(503).end('full')
-        return null
-      },
-      async shutdown(options) {
-        calls.push(`shutdown ${JSON.stringify(options)}`)
-      },
-    }
-    return { calls, opener }
-  }
-
   it('streams are opened through it, and it is shut down with the server', async () => {
-    const { calls, opener } = sluice(true)
+    const sluice = createSluice()
     const { app, url } = await start((app) => void app.get('/events', (_, reply) => void reply.sse()), {
-      sluice: opener,
-      graceMs: 5,
+      sluice,
+      graceMs: 1000,
     })
     const client = await connect(url)
     await client.until((events) => events.length === 1)
-    client.leave()
+    expect(sluice.stats().open).toBe(1)
     await app.close()
-    expect(calls).toEqual(['open', 'shutdown {"graceMs":5}'])
+    await until(() => client.ended)
+    expect(sluice.health()).toMatchObject({ status: 'stopping', open: 0 })
+    expect(client.text).toMatch(/retry: \d+\n/)
   })
 
   it('a refused request gives a handler that is closed: refused', async () => {
     const opened: SSEHandler[] = []
     const { url } = await start(
       (app) => void app.get('/events', (_, reply) => void opened.push(reply.sse())),
-      { sluice: sluice(false).opener },
+      { sluice: createSluice({ limits: { maxConnections: 1 } }) },
     )
-    expect(await get(url)).toMatchObject({ status: 503, text: 'full' })
-    await expect(opened[0]?.closed).resolves.toMatchObject({ reason: 'refused' })
-    expect(opened[0]?.trySend({ data: 'for nobody' })).toBe('closed')
+    await connect(url)
+    await until(() => opened.length === 1)
+    expect(await get(url)).toMatchObject({ status: 503 })
+    await expect(opened[1]?.closed).resolves.toMatchObject({ reason: 'refused' })
+    expect(opened[1]?.trySend({ data: 'for nobody' })).toBe('closed')
+    expect(opened[0]?.phase).not.toBe('closed')
+  })
+
+  it('one with authorize is told by ERR_SSE_INVALID_OPTION: Fastify has hooks for that', async () => {
+    const { url } = await start((app) => void app.get('/events', (_, reply) => void reply.sse()), {
+      // @ts-expect-error: it waits
+      sluice: createSluice({ authorize: () => true }),
+    })
+    const answer = await get(url)
+    expect(answer.status).toBe(500)
+    expect(JSON.parse(answer.text)).toMatchObject({ code: 'ERR_SSE_INVALID_OPTION' })
   })
 })
 

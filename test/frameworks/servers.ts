@@ -20,5 +20,5 @@ export const SERVERS: readonly ServerUnderTest[] = [
   { name: 'Koa 3', program: 'koa.js', protocol: 'http', compression: 'koa-compress' },
   { name: 'Hono', program: 'hono.js', protocol: 'http', compression: 'hono/compress' },
   { name: 'NestJS 12', program: 'nest.ts', protocol: 'http', compression: 'compression' },
-  { name: 'Next.js 16', program: 'next.js', protocol: 'http', compression: 'its own' },
+  { name: 'Next.js 16', program: 'next.js', protocol: 'http', compression: 'compress' },
 ]
