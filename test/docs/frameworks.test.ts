@@ -6,7 +6,7 @@ import { readPage } from './markdown.js'
 const [heads = [], , ...rows] = tableIn(readPage('docs/frameworks.md').text)
 
 function tableIn(text: string): string[][] {
-  const [, table = ''] = /<!-- servers -->\n([^]*?)<!-- \/servers -->/.exec(text) ?? []
+  const [, table = ''] = /<!-- servers -->\n([\s\S]*?)<!-- \/servers -->/.exec(text) ?? []
   const lines = table.split('\n').filter((line) => line.startsWith('|'))
   return lines.map((line) =>
     line

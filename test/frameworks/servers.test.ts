@@ -81,7 +81,7 @@ afterAll(() => {
   const text = readFileSync(path, 'utf8')
   writeFileSync(
     path,
-    text.replace(/(<!-- servers -->\n)[^]*?(<!-- \/servers -->)/, (_, open, close) =>
+    text.replace(/(<!-- servers -->\n)[\s\S]*?(<!-- \/servers -->)/, (_, open, close) =>
       [open, tableOf(results), '\n', close].join(''),
     ),
   )
