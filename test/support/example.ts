@@ -20,16 +20,28 @@ export interface RunningExample {
   readonly temporaryFolder: string
 }
 
+/** How an example is run that needs more than its name. */
+export interface ExampleOptions {
+  /** Arguments of Node itself. */
+  nodeArgs?: readonly string[]
+  env?: Readonly<Record<string, string>>
+}
+
 /** Starts an example with the built package. The test's end ends it. */
-export async function startExample(path: string, args: string[] = []): Promise<RunningExample> {
+export async function startExample(
+  path: string,
+  args: readonly string[] = [],
+  { nodeArgs = [], env = {} }: ExampleOptions = {},
+): Promise<RunningExample> {
   if (!existsSync(join(ROOT, 'dist/index.js'))) {
     throw new Error(
       'The examples run with the built package, and there is no dist/index.js: run `npm run build`.',
     )
   }
   const temporaryFolder = await makeFolder()
-  const child = spawn(process.execPath, [join(ROOT, 'examples', path), ...args], {
-    env: { ...process.env, PORT: '0', TMPDIR: temporaryFolder },
+  const child = spawn(process.execPath, [...nodeArgs, join(ROOT, 'examples', path), ...args], {
+    cwd: ROOT,
+    env: { ...process.env, PORT: '0', TMPDIR: temporaryFolder, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const state: { output: string; exit: RunningExample['exit'] } = { output: '', exit: null }
