@@ -72,7 +72,6 @@ export { createFetchHandler, createSSEResponse, type SSEResponse } from './trans
 export {
   createHttp2SSEHandler,
   createSSEHandler,
-  type Http2Headers,
   type NodeRequest,
   type NodeResponse,
 } from './transport/node.js'

@@ -10,6 +10,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 /** The rooms of src/, from the top down. A room imports from itself and from those below it. */
 const ROOMS = [
   'fastify',
+  'testing',
   'index',
   'runtime',
   'transport',

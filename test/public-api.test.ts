@@ -84,7 +84,6 @@ const TYPES = [
   'GuardedServer',
   'Health',
   'HeartbeatOptions',
-  'Http2Headers',
   'LifecycleStage',
   'LimitsOptions',
   'Logger',

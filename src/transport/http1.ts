@@ -5,6 +5,11 @@ import { HEADERS_TO_REMOVE } from '../wire/headers.js'
 import type { StreamAnswer } from '../wire/request.js'
 import { ignoreError, KEEPALIVE_DELAY_MS, lostBy, markAnswered } from './responses.js'
 
+interface Handle {
+  writeQueueSize?: number
+  _parent?: Handle
+}
+
 /** How often to look whether a middleware has let the first bytes out. */
 const LOOK_MS = 50
 
@@ -34,9 +39,10 @@ export class Http1Transport implements Transport {
     if (this.#res.socket === null) return 0
     if (this.#keptBytes > 0) return this.#keptBytes
     // Node itself reads this when it decides whether a socket timed out (lib/net.js, _onTimeout): writableLength
-    // falls only when a whole chunk has been taken, this with every byte.
-    const handle = (this.#req.socket as { _handle?: { writeQueueSize?: number } | null })._handle
-    return handle?.writeQueueSize ?? this.#res.writableLength
+    // falls only when a whole chunk has been taken, this with every byte. Over TLS the handle is around that of TCP,
+    // and its own figure does not fall before all is taken, either.
+    const handle = (this.#req.socket as { _handle?: Handle | null })._handle
+    return (handle?._parent ?? handle)?.writeQueueSize ?? this.#res.writableLength
   }
 
   attach(sink: TransportSink): void {

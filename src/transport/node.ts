@@ -1,5 +1,10 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
-import type { Http2ServerRequest, Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
+import type {
+  IncomingHttpHeaders as Http2Headers,
+  Http2ServerRequest,
+  Http2ServerResponse,
+  ServerHttp2Stream,
+} from 'node:http2'
 import type { Socket } from 'node:net'
 import { SSEError } from '../errors.js'
 import type { SSEHandlerOptions } from '../handler/options.js'
@@ -16,9 +21,6 @@ export type NodeRequest = IncomingMessage | Http2ServerRequest
 
 /** The response that goes with a {@link NodeRequest}. */
 export type NodeResponse = ServerResponse | Http2ServerResponse
-
-/** The headers of a request of `node:http2`, as the event `stream` gives them. */
-export type Http2Headers = IncomingHttpHeaders & { ':method'?: string; ':path'?: string }
 
 /**
  * Answers a request of a Node server with an event stream: of `node:http`, `node:https`, or `node:http2`, whose

@@ -1,7 +1,9 @@
+import { writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { open, type Protocol } from '../support/any-client.js'
-import { type ExampleOptions, type RunningExample, startExample } from '../support/example.js'
+import { certificate } from '../support/certificate.js'
+import { type ExampleOptions, makeFolder, type RunningExample, startExample } from '../support/example.js'
 import { buildNext } from '../support/next-build.js'
 import { until } from '../support/until.js'
 
@@ -11,22 +13,22 @@ interface Example {
   protocol: Protocol
   args?: readonly string[]
   options?: ExampleOptions
+  /** Whether it reads a certificate from files. */
+  hasCertificate?: true
 }
 
-const PEM = fileURLToPath(new URL('../support/localhost.pem', import.meta.url))
 const NEXT_FOLDER = fileURLToPath(new URL('../../examples/next', import.meta.url))
 const NEST_CONFIG = fileURLToPath(new URL('../../examples/nest/tsconfig.json', import.meta.url))
-const withCertificate: ExampleOptions = { env: { KEY: PEM, CERT: PEM } }
 
 const EXAMPLES: readonly Example[] = [
   { name: 'http', path: 'http/server.js', protocol: 'http' },
-  { name: 'https', path: 'https/server.js', protocol: 'https', options: withCertificate },
-  { name: 'http2', path: 'http2/server.js', protocol: 'http2', options: withCertificate },
+  { name: 'https', path: 'https/server.js', protocol: 'https', hasCertificate: true },
+  { name: 'http2', path: 'http2/server.js', protocol: 'http2', hasCertificate: true },
   {
     name: 'http2, asked in HTTP/1.1',
     path: 'http2/server.js',
     protocol: 'https',
-    options: withCertificate,
+    hasCertificate: true,
   },
   { name: 'express', path: 'express/server.js', protocol: 'http' },
   { name: 'fastify', path: 'fastify/server.js', protocol: 'http' },
@@ -49,9 +51,10 @@ const EXAMPLES: readonly Example[] = [
 
 beforeAll(() => buildNext(NEXT_FOLDER), 180_000)
 
-describe.each(EXAMPLES)('the example $name', ({ path, args, options, protocol }) => {
+describe.each(EXAMPLES)('the example $name', ({ path, args, options, protocol, hasCertificate }) => {
   it('pushes at once, sees who leaves, resumes, and ends with its streams', async () => {
-    const example = await startExample(path, args, options)
+    const certified = hasCertificate ? { env: await writeCertificate() } : {}
+    const example = await startExample(path, args, { ...options, ...certified })
     const port = await portOf(example)
     const client = await open(protocol, port, { 'accept-encoding': 'gzip' })
     // One after the other, not the first with the second.
@@ -74,6 +77,14 @@ describe.each(EXAMPLES)('the example $name', ({ path, args, options, protocol })
     expect([0, 143, 'SIGTERM']).toContain(example.exit)
   }, 60_000)
 })
+
+/** The variables that name the files. */
+async function writeCertificate(): Promise<{ KEY: string; CERT: string }> {
+  const folder = await makeFolder()
+  const paths = { KEY: `${folder}/key.pem`, CERT: `${folder}/cert.pem` }
+  await Promise.all([writeFile(paths.KEY, certificate.key), writeFile(paths.CERT, certificate.cert)])
+  return paths
+}
 
 async function portOf(example: RunningExample): Promise<number> {
   const address = /https?:\/\/localhost:(\d+)/

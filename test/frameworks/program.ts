@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { onTestFinished } from 'vitest'
+import { certificate } from '../support/certificate.js'
 import { until } from '../support/until.js'
 
 const PROGRAMS = fileURLToPath(new URL('./programs/', import.meta.url))
@@ -43,7 +44,13 @@ export class FrameworkProgram {
   constructor(file: string, features: readonly Feature[]) {
     this.#child = fork(PROGRAMS + file, features, {
       execArgv: file.endsWith('.ts') ? ['--import', 'tsx'] : [],
-      env: { ...process.env, TSX_TSCONFIG_PATH: `${PROGRAMS}tsconfig.json`, NEXT_TELEMETRY_DISABLED: '1' },
+      env: {
+        ...process.env,
+        KEY: certificate.key,
+        CERT: certificate.cert,
+        TSX_TSCONFIG_PATH: `${PROGRAMS}tsconfig.json`,
+        NEXT_TELEMETRY_DISABLED: '1',
+      },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     })
     for (const stream of [this.#child.stdout, this.#child.stderr]) {

@@ -1,11 +1,10 @@
-import { readFileSync } from 'node:fs'
 import { createSecureServer } from 'node:http2'
 import { createSSEHandler } from 'sluice'
 import { lookUpSession, play, ready, TEXT } from './stage.js'
 
-const pem = readFileSync(new URL('../../support/localhost.pem', import.meta.url))
+const { KEY: key, CERT: cert } = process.env
 const sessions = new Set()
-const server = createSecureServer({ key: pem, cert: pem }, async (req, res) => {
+const server = createSecureServer({ key, cert }, async (req, res) => {
   await lookUpSession()
   if (req.url === '/text') res.end(TEXT)
   else play(createSSEHandler(req, res))
