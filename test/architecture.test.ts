@@ -9,6 +9,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 
 /** The rooms of src/, from the top down. A room imports from itself and from those below it. */
 const ROOMS = [
+  'fastify',
   'testing',
   'index',
   'runtime',
@@ -33,15 +34,16 @@ const OF_NODE = [
   'transport/responses.ts',
 ]
 
-/** Parts of the package that are imported by a name of their own, and import the package as its users do. */
-const SUBPATHS = ['testing']
-
 /** Who may import a package, and which packages there are. */
 const PACKAGES: Record<string, (file: string) => boolean> = {
   xstate: (file) => roomOf(file) === 'handler',
   eventemitter3: (file) => ['channel', 'handler'].includes(roomOf(file)),
   'p-queue': (file) => file === 'producers/pool.ts',
 }
+
+/** The rooms that are a subpath of their own, with the optional peer that each is for. */
+const SUBPATHS: Record<string, string | null> = { fastify: 'fastify', testing: null }
+const PEERS = Object.values(SUBPATHS).filter((peer) => peer !== null)
 
 interface SourceFile {
   /** The path below src/, with slashes. */
@@ -93,10 +95,6 @@ function roomOf(path: string): string {
   return path.includes('/') ? (path.split('/')[0] as string) : `src/${path}`
 }
 
-function isOfSubpath({ path }: SourceFile): boolean {
-  return SUBPATHS.includes(roomOf(path))
-}
-
 function rankOf(path: string): number {
   return ROOMS.indexOf(roomOf(path))
 }
@@ -112,6 +110,12 @@ function targetOf(file: SourceFile, specifier: string): string {
 
 function isOfNode(specifier: string): boolean {
   return specifier.startsWith('node:') || builtinModules.includes(specifier.split('/')[0] as string)
+}
+
+function isAllowed(specifier: string, path: string): boolean {
+  const peer = SUBPATHS[roomOf(path)]
+  if (peer !== undefined && (specifier === 'sluice' || specifier === peer)) return true
+  return PACKAGES[specifier]?.(path) === true
 }
 
 /** Each import of src/ that breaks a rule, as a line that names it. */
@@ -146,34 +150,33 @@ describe('the rooms of src/', () => {
   })
 })
 
-describe('what has a subpath', () => {
-  it('uses the public interface of the package, and nothing else of it', () => {
-    const inside = importsThat(
-      (specifier, file) =>
-        isOfSubpath(file) && isRelative(specifier) && roomOf(targetOf(file, specifier)) !== roomOf(file.path),
-    )
-    expect(inside).toEqual([])
-  })
-})
-
 describe('what comes from outside', () => {
   it('is three packages at run time', () => {
-    const { dependencies, peerDependencies, optionalDependencies } = JSON.parse(
+    const { dependencies, peerDependencies, peerDependenciesMeta, optionalDependencies } = JSON.parse(
       readFileSync(join(root, 'package.json'), 'utf8'),
     )
     expect(Object.keys(dependencies).sort()).toEqual(Object.keys(PACKAGES).sort())
-    expect({ peerDependencies, optionalDependencies }).toEqual({})
+    expect(optionalDependencies).toBeUndefined()
+    expect(Object.keys(peerDependencies).sort()).toEqual([...PEERS].sort())
+    expect(Object.keys(peerDependenciesMeta).sort()).toEqual([...PEERS].sort())
+    expect(Object.values(peerDependenciesMeta)).toEqual(PEERS.map(() => ({ optional: true })))
   })
 
   it('is imported only where it belongs', () => {
     const misplaced = importsThat(
-      (specifier, file) =>
-        !isRelative(specifier) &&
-        !isOfNode(specifier) &&
-        !(specifier === 'sluice' && isOfSubpath(file)) &&
-        PACKAGES[specifier]?.(file.path) !== true,
+      (specifier, file) => !isRelative(specifier) && !isOfNode(specifier) && !isAllowed(specifier, file.path),
     )
     expect(misplaced).toEqual([])
+  })
+
+  it('is the core itself for a subpath, by its name, so that there is one copy of it', () => {
+    const inside = importsThat(
+      (specifier, file) =>
+        roomOf(file.path) in SUBPATHS &&
+        isRelative(specifier) &&
+        roomOf(targetOf(file, specifier)) !== roomOf(file.path),
+    )
+    expect(inside).toEqual([])
   })
 
   it('is all of use', () => {
@@ -181,9 +184,10 @@ describe('what comes from outside', () => {
     expect(Object.keys(PACKAGES).filter((name) => !used.has(name))).toEqual([])
   })
 
-  it('is of Node in the transports for Node, what is asked of Linux, and the diagnostics channels only', () => {
+  it('is of Node in the transports and subpaths for Node, what is asked of Linux, and the diagnostics channels only', () => {
     const ofNode = importsThat(
-      (specifier, file) => isOfNode(specifier) && !OF_NODE.includes(file.path) && !isOfSubpath(file),
+      (specifier, file) =>
+        isOfNode(specifier) && !OF_NODE.includes(file.path) && !(roomOf(file.path) in SUBPATHS),
     )
     expect(ofNode).toEqual(['src/runtime/lifecycle.ts imports node:diagnostics_channel'])
   })
@@ -237,7 +241,7 @@ describe('SSE text', () => {
 describe('the transport', () => {
   it('is written to by the pump and by nothing else', () => {
     const callers = files
-      .filter(({ path }) => !['transport', 'wire', ...SUBPATHS].includes(roomOf(path)))
+      .filter(({ path }) => !['testing', 'transport', 'wire'].includes(roomOf(path)))
       .flatMap(({ path, tree }) =>
         nodesOf(tree)
           .filter(ts.isPropertyAccessExpression)
