@@ -1,6 +1,15 @@
 import { defineConfig } from 'tsup'
 
-const shared = { entry: ['src/index.ts'], target: 'node20' as const, dts: true, sourcemap: true }
+const shared = {
+  entry: {
+    index: 'src/index.ts',
+    prometheus: 'src/prometheus/index.ts',
+    opentelemetry: 'src/opentelemetry/index.ts',
+  },
+  target: 'node20' as const,
+  dts: true,
+  sourcemap: true,
+}
 
 export default defineConfig([
   { ...shared, format: 'esm' },

@@ -59,6 +59,7 @@ export {
 export type { ClientKind } from './runtime/client-kind.js'
 export type { CorsOptions } from './runtime/cors.js'
 export { createSluice } from './runtime/create-sluice.js'
+export { createHealthHandler, type HttpRequest, type HttpResponse } from './runtime/health.js'
 export type { LifecycleStage, Logger } from './runtime/lifecycle.js'
 export type { Authorization, LimitsOptions, SluiceOptions } from './runtime/options.js'
 export type { RefusalCause } from './runtime/refusal.js'

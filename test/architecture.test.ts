@@ -8,7 +8,23 @@ import { describe, expect, it } from 'vitest'
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 
 /** The rooms of src/, from the top down. A room imports from itself and from those below it. */
-const ROOMS = ['index', 'runtime', 'transport', 'channel', 'handler', 'producers', 'buffer', 'wire', 'ground']
+const ROOMS = [
+  'index',
+  'prometheus',
+  'opentelemetry',
+  'metrics',
+  'runtime',
+  'transport',
+  'channel',
+  'handler',
+  'producers',
+  'buffer',
+  'wire',
+  'ground',
+]
+
+/** Rooms that are a subpath of the package, each with what it shares with another. */
+const SUBPATHS: Record<string, string[]> = { prometheus: ['metrics'], opentelemetry: ['metrics'] }
 
 /** What everything may stand on. */
 const GROUND = ['errors.ts', 'clock.ts', 'options.ts', 'close-reason.ts']
@@ -18,7 +34,12 @@ const PACKAGES: Record<string, (file: string) => boolean> = {
   xstate: (file) => roomOf(file) === 'handler',
   eventemitter3: (file) => ['channel', 'handler'].includes(roomOf(file)),
   'p-queue': (file) => file === 'producers/pool.ts',
+  'prom-client': (file) => roomOf(file) === 'prometheus',
+  '@opentelemetry/api': (file) => roomOf(file) === 'opentelemetry',
 }
+
+/** Those that only a subpath needs: who uses it installs them. */
+const OPTIONAL = ['@opentelemetry/api', 'prom-client']
 
 interface SourceFile {
   /** The path below src/, with slashes. */
@@ -119,13 +140,57 @@ describe('the rooms of src/', () => {
   })
 })
 
+describe('a subpath of the package', () => {
+  const others = (file: SourceFile) => {
+    const room = roomOf(file.path)
+    const own = SUBPATHS[room] ?? (Object.values(SUBPATHS).flat().includes(room) ? [] : null)
+    return own === null ? null : new Set([room, ...own])
+  }
+
+  it('takes only types from the core: with two copies of it in a program, `instanceof` would fail', () => {
+    const taken = files.flatMap((file) => {
+      const own = others(file)
+      if (own === null) return []
+      return nodesOf(file.tree)
+        .filter((node) => ts.isImportDeclaration(node) || ts.isExportDeclaration(node))
+        .filter((node) => (ts.isImportDeclaration(node) ? !node.importClause?.isTypeOnly : !node.isTypeOnly))
+        .flatMap((node) => textOf(node.moduleSpecifier))
+        .filter((specifier) => isRelative(specifier) && !own.has(roomOf(targetOf(file, specifier))))
+        .map((specifier) => `src/${file.path} imports ${specifier}`)
+    })
+    expect(taken).toEqual([])
+  })
+
+  it('is imported by nothing of the core', () => {
+    const rooms = new Set([...Object.keys(SUBPATHS), ...Object.values(SUBPATHS).flat()])
+    const importing = importsThat(
+      (specifier, file) =>
+        isRelative(specifier) &&
+        !rooms.has(roomOf(file.path)) &&
+        rooms.has(roomOf(targetOf(file, specifier))),
+    )
+    expect(importing).toEqual([])
+  })
+
+  it('is one of package.json', () => {
+    const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+    for (const name of Object.keys(SUBPATHS)) expect(exports).toHaveProperty([`./${name}`])
+  })
+})
+
 describe('what comes from outside', () => {
-  it('is three packages at run time', () => {
-    const { dependencies, peerDependencies, optionalDependencies } = JSON.parse(
+  it('is three packages at run time, and those that a subpath asks for', () => {
+    const { dependencies, peerDependencies, peerDependenciesMeta, optionalDependencies } = JSON.parse(
       readFileSync(join(root, 'package.json'), 'utf8'),
     )
-    expect(Object.keys(dependencies).sort()).toEqual(Object.keys(PACKAGES).sort())
-    expect({ peerDependencies, optionalDependencies }).toEqual({})
+    const needed = Object.keys(PACKAGES).filter((name) => !OPTIONAL.includes(name))
+    expect(needed).toHaveLength(3)
+    expect(Object.keys(dependencies).sort()).toEqual(needed.sort())
+    expect(Object.keys(peerDependencies)).toEqual(OPTIONAL)
+    expect(peerDependenciesMeta).toEqual(
+      Object.fromEntries(OPTIONAL.map((name) => [name, { optional: true }])),
+    )
+    expect(optionalDependencies).toBeUndefined()
   })
 
   it('is imported only where it belongs', () => {
@@ -144,7 +209,10 @@ describe('what comes from outside', () => {
   it('is of Node in the transport for Node, what is asked of Linux, and the diagnostics channels only', () => {
     const allowed = ['transport/node.ts', 'transport/linux.ts']
     const ofNode = importsThat((specifier, file) => isOfNode(specifier) && !allowed.includes(file.path))
-    expect(ofNode).toEqual(['src/runtime/lifecycle.ts imports node:diagnostics_channel'])
+    expect(ofNode).toEqual([
+      'src/opentelemetry/observe.ts imports node:diagnostics_channel',
+      'src/runtime/lifecycle.ts imports node:diagnostics_channel',
+    ])
   })
 })
 

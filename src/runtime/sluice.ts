@@ -94,7 +94,7 @@ export class Sluice<Request = NodeRequest, Waits extends boolean = false> implem
   constructor(options: SluiceOptions<Request>) {
     this.#options = resolveSluiceOptions(options)
     this.#wheel = new WheelClock(this.#options.clock)
-    this.lifecycle = new Lifecycle(this.#options.logger)
+    this.lifecycle = new Lifecycle(this.#options.logger, this)
     this.#sweep = new VanishedSweep(this.#streams, this.#options.clock, this.#options.sweepMs)
   }
 
