@@ -73,11 +73,16 @@ export class Lifecycle {
     if (logger === null) return
     try {
       const result: unknown = logger[level](fields, message)
-      if (result instanceof Promise) result.catch((error) => this.#failed(error))
-      this.#isFailing = false
+      if (result instanceof Promise) {
+        result.then(this.#worked, (error) => this.#failed(error))
+      } else this.#worked()
     } catch (error) {
       this.#failed(error)
     }
+  }
+
+  readonly #worked = (): void => {
+    this.#isFailing = false
   }
 
   #failed(error: unknown): void {

@@ -221,11 +221,16 @@ export class Sluice<Request = NodeRequest, Waits extends boolean = false> implem
   terminated(stream: Supervised, info: ClosedInfo, stats: SSEHandlerStats): void {
     this.#streams.remove(stream)
     this.#totals.closed(info, stats)
-    this.lifecycle.tell('terminated', () => ({
-      ...stream.fields(),
-      ...info,
-      peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
-    }))
+    this.lifecycle.tell('terminated', () => {
+      const { error, ...end } = info
+      return {
+        ...stream.fields(),
+        ...end,
+        // Loggers show the message and the stack of an error that has this name.
+        ...(error !== undefined && { err: error }),
+        peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
+      }
+    })
   }
 
   /** Streams that are open or may be in a moment. */

@@ -273,7 +273,7 @@ async function sendThree(live: LiveSluice): Promise<void> {
 }
 
 /** A client gets an event, leaves, and comes back when three more are in the log, which keeps `maxEvents`. */
-async function comeBack(live: LiveSluice, maxEvents: number): Promise<void> {
+export async function comeBack(live: LiveSluice, maxEvents: number): Promise<void> {
   const log = createMemoryLog({ maxEvents })
   live.openOptions = { log }
   const first = await live.client()
@@ -292,7 +292,7 @@ async function comeBack(live: LiveSluice, maxEvents: number): Promise<void> {
 }
 
 /** A client stops reading, and gets events until the socket and the queue are full and one is dropped. */
-async function fillUp(live: LiveSluice): Promise<void> {
+export async function fillUp(live: LiveSluice): Promise<void> {
   const client = await live.client()
   client.pause()
   const { sse } = live
