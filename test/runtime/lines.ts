@@ -1,7 +1,7 @@
 import type { LifecycleStage, Logger } from 'sluice'
 
 /** A line of a log. */
-export interface Line {
+interface Line {
   level: keyof Logger
   message: string
   fields: Record<string, unknown>
