@@ -2,6 +2,8 @@ import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import * as sluice from 'sluice'
+import * as opentelemetry from 'sluice/opentelemetry'
+import * as prometheus from 'sluice/prometheus'
 import ts from 'typescript'
 import { describe, expect, it } from 'vitest'
 
@@ -140,6 +142,11 @@ const TYPES = [
 describe('the public interface', () => {
   it('has these values and no others', () => {
     expect(Object.keys(sluice).sort()).toEqual(VALUES)
+  })
+
+  it('has these values in its subpaths', () => {
+    expect(Object.keys(prometheus).sort()).toEqual(['createMetricsHandler', 'registerMetrics'])
+    expect(Object.keys(opentelemetry)).toEqual(['observeMetrics'])
   })
 
   it('has these types and no others', () => {

@@ -103,16 +103,10 @@ export const FIGURES: readonly Figure[] = [
     'sluice.events.sent',
     'counter',
     '{event}',
-    'Events handed to the operating system, replayed ones included.',
+    'Events written to clients, replayed ones included.',
     (stats) => stats.eventsSent,
   ),
-  one(
-    'sluice.sent',
-    'counter',
-    'By',
-    'Bytes of streams handed to the operating system.',
-    (stats) => stats.bytesSent,
-  ),
+  one('sluice.sent', 'counter', 'By', 'Bytes of streams written to clients.', (stats) => stats.bytesSent),
   one(
     'sluice.events.replayed',
     'counter',

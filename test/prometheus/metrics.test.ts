@@ -1,5 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises'
-import { Gauge, type OpenMetricsContentType, Registry, register } from 'prom-client'
+import { AggregatorRegistry, Gauge, type OpenMetricsContentType, Registry, register } from 'prom-client'
 import { createMetricsHandler, type MetricsRegistry, registerMetrics } from 'sluice/prometheus'
 import { expect, it, onTestFinished, vi } from 'vitest'
 import { CLOSE_REASONS } from '../../src/close-reason.js'
@@ -136,6 +136,29 @@ it('adds the labels of the registry, to the histogram too', async () => {
   const { value } = await (await exported(live, registry))()
   expect(value('sluice_connections_open', { app: 'orders' })).toBe(0)
   expect(value('sluice_connection_duration_seconds_bucket', { le: '0.1', app: 'orders' })).toBe(0)
+})
+
+it('adds the processes of a cluster up, and takes the greatest loop lag', async () => {
+  const lags = [0.2, 0.1]
+  const ofProcesses = await Promise.all(
+    lags.map(async (lag) => {
+      const live = await liveSluice()
+      const registry = new Registry()
+      const stats = live.sluice.stats.bind(live.sluice)
+      registerMetrics({ stats: () => ({ ...stats(), loopLagMs: lag * 1000 }) }, { registry })
+      await live.client()
+      await live.sse.close()
+      await live.client()
+      return registry.getMetricsAsJSON()
+    }),
+  )
+  const { url } = await serve(createMetricsHandler({ registry: AggregatorRegistry.aggregate(ofProcesses) }))
+  const { value } = await scrape(url)
+  expect(value('sluice_connections_open')).toBe(2)
+  expect(value('sluice_connections_opened_total')).toBe(4)
+  expect(value('sluice_connection_duration_seconds_count')).toBe(2)
+  expect(value('sluice_connection_duration_seconds_bucket', { le: '+Inf' })).toBe(2)
+  expect(value('sluice_loop_lag_seconds')).toBe(0.2)
 })
 
 it('says 500 and warns when a metric of somebody else throws', async () => {
