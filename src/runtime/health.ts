@@ -7,7 +7,9 @@ export interface HttpRequest {
 
 /** What is used of a response: those of `node:http` and `node:http2` have it, and those of frameworks made of them. */
 export interface HttpResponse {
+  /** Sends the status and the headers. */
   writeHead(status: number, headers: Record<string, string>): unknown
+  /** Sends the body, and ends the response. */
   end(body: string): unknown
 }
 
