@@ -3,12 +3,15 @@ import { defineConfig } from 'tsup'
 const shared = {
   entry: {
     index: 'src/index.ts',
+    testing: 'src/testing/index.ts',
     prometheus: 'src/prometheus/index.ts',
     opentelemetry: 'src/opentelemetry/index.ts',
   },
   target: 'node20' as const,
   dts: true,
   sourcemap: true,
+  // A subpath imports the package itself, so that there is one class of each name, whoever imports what.
+  external: ['sluice'],
 }
 
 export default defineConfig([

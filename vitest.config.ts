@@ -4,8 +4,8 @@ import { defineConfig } from 'vitest/config'
 export default defineConfig({
   resolve: {
     alias: [
-      { find: /^sluice$/, replacement: fileURLToPath(new URL('src/index.ts', import.meta.url)) },
-      { find: /^sluice\/(.+)$/, replacement: fileURLToPath(new URL('src/$1/index.ts', import.meta.url)) },
+      { find: /^sluice$/, replacement: source('index.ts') },
+      { find: /^sluice\/(.+)$/, replacement: source('$1/index.ts') },
     ],
   },
   test: {
@@ -15,3 +15,7 @@ export default defineConfig({
     typecheck: { enabled: true, include: ['test/**/*.test-d.ts'] },
   },
 })
+
+function source(path: string): string {
+  return fileURLToPath(new URL(`src/${path}`, import.meta.url))
+}

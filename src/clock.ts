@@ -14,6 +14,11 @@ export interface Clock {
 /** The process's own time. The globals are looked up at each call, so that patched ones are honoured. */
 export const systemClock: Clock = {
   now: () => performance.now(),
-  setTimeout: (callback, delayMs) => setTimeout(callback, delayMs).unref(),
+  setTimeout(callback, delayMs) {
+    const timer: NodeJS.Timeout | number = setTimeout(callback, delayMs)
+    // A number where timers are those of the web.
+    if (typeof timer === 'object') timer.unref()
+    return timer
+  },
   clearTimeout: (timer) => clearTimeout(timer as NodeJS.Timeout),
 }

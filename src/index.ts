@@ -56,6 +56,7 @@ export {
   type WireTarget,
   wire,
 } from './producers/wire.js'
+export type { OpenOptions } from './runtime/admission.js'
 export type { ClientKind } from './runtime/client-kind.js'
 export type { CorsOptions } from './runtime/cors.js'
 export { createSluice } from './runtime/create-sluice.js'
@@ -65,11 +66,23 @@ export type { Authorization, LimitsOptions, SluiceOptions } from './runtime/opti
 export type { RefusalCause } from './runtime/refusal.js'
 export type { GuardedServer } from './runtime/server-guard.js'
 export type { ShutdownOptions, ShutdownReport } from './runtime/shutdown.js'
-export { type Health, type Opened, type OpenOptions, Sluice, type SluiceStats } from './runtime/sluice.js'
+export {
+  type Health,
+  type Opened,
+  type Responded,
+  Sluice,
+  type SluiceStats,
+} from './runtime/sluice.js'
 export type { SessionStatus } from './runtime/supervised.js'
 export type { Counters, DurationHistogram } from './runtime/totals.js'
 export type { Exchange, Peer } from './transport/exchange.js'
-export { createSSEHandler } from './transport/node.js'
+export { createFetchHandler, createSSEResponse, type SSEResponse } from './transport/fetch.js'
+export {
+  createHttp2SSEHandler,
+  createSSEHandler,
+  type NodeRequest,
+  type NodeResponse,
+} from './transport/node.js'
 export type { Chunk } from './wire/chunk.js'
 export type { EventFields, EventInput, EventMap } from './wire/event.js'
 export type { Frame } from './wire/frame.js'

@@ -1,17 +1,30 @@
-import { type IncomingMessage, ServerResponse } from 'node:http'
-
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
+import type {
+  IncomingHttpHeaders as Http2Headers,
+  Http2ServerRequest,
+  Http2ServerResponse,
+  ServerHttp2Stream,
+} from 'node:http2'
 import { SSEError } from '../errors.js'
 import type { SSEHandlerOptions } from '../handler/options.js'
 import { SSEHandler } from '../handler/sse-handler.js'
-import type { LostReason, Transport, TransportSink } from '../handler/transport.js'
-import type { Chunk } from '../wire/chunk.js'
 import type { EventMap } from '../wire/event.js'
-import { HEADERS_TO_REMOVE } from '../wire/headers.js'
-import type { StreamAnswer, StreamRequest } from '../wire/request.js'
+import type { StreamRequest } from '../wire/request.js'
 import type { Exchange } from './exchange.js'
+import { http1Exchange } from './http1.js'
+import { type Compat, http2Exchange } from './http2.js'
+import { assertUnanswered } from './responses.js'
+
+/** A request of `node:http`, `node:https` or `node:http2`. */
+export type NodeRequest = IncomingMessage | Http2ServerRequest
+
+/** The response that goes with a {@link NodeRequest}. */
+export type NodeResponse = ServerResponse | Http2ServerResponse
 
 /**
- * Answers a request of a Node HTTP/1.1 server with an event stream.
+ * Answers a request of a Node server with an event stream: of `node:http`, `node:https`, or `node:http2`, whose
+ * server gives objects of HTTP/1 to clients of that version (`allowHTTP1`). For the event `stream` of `node:http2`
+ * there is {@link createHttp2SSEHandler}.
  *
  * Synchronous: the listeners are on before it returns, so that a client which leaves during the caller's next
  * await is seen. Headers set before with `res.setHeader` are kept, but the status is 200 and `Content-Length`,
@@ -26,210 +39,57 @@ import type { Exchange } from './exchange.js'
  * ERR_SSE_INVALID_EVENT for a `firstEvent` that cannot be sent. Nothing is sent then.
  */
 export function createSSEHandler<Events extends object = EventMap>(
-  req: IncomingMessage,
-  res: ServerResponse,
+  req: NodeRequest,
+  res: NodeResponse,
   options?: SSEHandlerOptions<Events>,
 ): SSEHandler<Events> {
   const { transport, request } = exchangeOf(req, res)
   return new SSEHandler<Events>(transport, request, options)
 }
 
-/** What `node:http` gives. */
-export type NodeRequest = IncomingMessage
-export type NodeResponse = ServerResponse
-
 /**
- * A request of a Node server and the way to answer it.
+ * As {@link createSSEHandler}, for the event `stream` of a server of `node:http2`, which gives a stream and the
+ * headers of its request. `additionalHeaders` are left alone; headers of the answer go into `options.headers`.
  *
- * @throws SSEError ERR_SSE_HEADERS_SENT when the response has started.
+ * @throws SSEError as `createSSEHandler` does.
  */
-export function exchangeOf(req: IncomingMessage, res: ServerResponse): Exchange {
-  if (res.headersSent || answered.has(res)) {
-    throw new SSEError(
-      'ERR_SSE_HEADERS_SENT',
-      'The response has started already, so it cannot become an event stream; call createSSEHandler before anything is written.',
-    )
-  }
-  const { remoteAddress, remotePort, localPort } = req.socket
-  return {
-    transport: new NodeTransport(req, res),
-    request: requestOf(req),
-    peer:
-      remoteAddress === undefined || remotePort === undefined || localPort === undefined
-        ? null
-        : { address: remoteAddress, port: remotePort, localPort },
-    onGone(listener) {
-      // A pipelined response has no socket yet, and is not told of its end.
-      const told = res.socket === null ? req.socket : res
-      if (req.socket.destroyed || res.destroyed) listener()
-      else told.once('close', listener)
-      return () => void told.off('close', listener)
-    },
-    hangUp: () => req.socket.destroySoon(),
-  }
+export function createHttp2SSEHandler<Events extends object = EventMap>(
+  stream: ServerHttp2Stream,
+  headers: Http2Headers,
+  options?: SSEHandlerOptions<Events>,
+): SSEHandler<Events> {
+  const { transport, request } = http2ExchangeOf(stream, headers)
+  return new SSEHandler<Events>(transport, request, options)
 }
 
-/**
- * After so long without a packet the operating system asks the client whether it is there, once a second and up to ten
- * times (libuv, uv__tcp_keepalive). It asks only while all it has sent is acknowledged, so that has to be over before
- * the next heartbeat.
- */
-const KEEPALIVE_DELAY_MS = 4000
+/** A request of a Node server and what carries the answer. Throws ERR_SSE_HEADERS_SENT when that has started. */
+export function exchangeOf(req: NodeRequest, res: NodeResponse): Exchange {
+  if (typeof (res as Partial<ServerResponse> | undefined)?.writeHead !== 'function') {
+    throw new SSEError(
+      'ERR_SSE_INVALID_OPTION',
+      'This is no request and response of a Node server; for a stream of node:http2 call createHttp2SSEHandler, for a Request createSSEResponse.',
+    )
+  }
+  assertUnanswered(res)
+  const request = requestOf(req.method, req.url, req.headers)
+  return req.httpVersionMajor === 2
+    ? http2Exchange(request, (res as Http2ServerResponse).stream, { req, res } as Compat)
+    : http1Exchange(request, req as IncomingMessage, res as ServerResponse)
+}
 
-/** Responses whose head may not have left yet, though they are streams. */
-const answered = new WeakSet<ServerResponse>()
+/** As `exchangeOf`, for the event `stream` of a server of `node:http2`. */
+export function http2ExchangeOf(stream: ServerHttp2Stream, headers: Http2Headers): Exchange {
+  assertUnanswered(stream)
+  return http2Exchange(requestOf(headers[':method'], headers[':path'], headers), stream)
+}
 
-function requestOf(req: IncomingMessage): StreamRequest {
+function requestOf(method = 'GET', url = '/', headers: IncomingHttpHeaders): StreamRequest {
   return {
-    method: req.method ?? 'GET',
-    url: req.url ?? '/',
+    method,
+    url,
     header(name) {
-      const value = req.headers[name]
+      const value = headers[name]
       return Array.isArray(value) ? value.join(', ') : value
     },
   }
 }
-
-/** A response of `node:http`. */
-class NodeTransport implements Transport {
-  readonly #req: IncomingMessage
-  readonly #res: ServerResponse
-  #sink: TransportSink | null = null
-  #isWaiting = false
-  /** The head of the stream, until the first write sends it. */
-  #head: Readonly<Record<string, string>> | null = null
-  /** Whether a first write, which takes the head along, has gone through the response. */
-  #isHeadOut = false
-  /** Whether the connection has ended the response itself. */
-  #isEnded = false
-
-  constructor(req: IncomingMessage, res: ServerResponse) {
-    this.#req = req
-    this.#res = res
-  }
-
-  get pendingBytes(): number {
-    // The response of a pipelined request waits for the one before it, not for the peer.
-    if (this.#res.socket === null) return 0
-    // Node itself reads this when it decides whether a socket timed out (lib/net.js, _onTimeout): writableLength
-    // falls only when a whole chunk has been taken, this with every byte.
-    const handle = (this.#req.socket as { _handle?: { writeQueueSize?: number } | null })._handle
-    return handle?.writeQueueSize ?? this.#res.writableLength
-  }
-
-  attach(sink: TransportSink): void {
-    answered.add(this.#res)
-    this.#sink = sink
-    const { socket } = this.#req
-    // The response of a pipelined request has no socket yet, and Node tells it nothing when the socket closes.
-    if (this.#res.socket === null) socket.setMaxListeners(0).on('close', this.#onClose)
-    this.#res.on('close', this.#onClose)
-    // Without a listener, an error of the response would end the process. 'close' follows and tells.
-    this.#res.on('error', ignoreError)
-    if (socket.destroyed || this.#res.destroyed || this.#res.writableEnded) this.#onClose()
-  }
-
-  open(answer: StreamAnswer): boolean {
-    const res = this.#res
-    if (res.headersSent) return false
-    // An unread body would let server.requestTimeout end the stream.
-    if (!this.#req.readableEnded && this.#req.readableFlowing === null) this.#req.resume()
-    if (answer.stream) {
-      this.#req.socket.setKeepAlive(true, KEEPALIVE_DELAY_MS)
-      this.#head = answer.headers
-      // Node reads no more pipelined requests when enough output waits for its turn: let the head count.
-      if (res.socket === null) this.#writeHead(answer.headers).flushHeaders()
-      return true
-    }
-    for (const name of HEADERS_TO_REMOVE) res.removeHeader(name)
-    res.writeHead(answer.status, answer.headers)
-    res.end(answer.body)
-    return true
-  }
-
-  write(chunk: Chunk): boolean {
-    const res = this.#res
-    this.#isWaiting = true
-    if (res.writableEnded) {
-      // Somebody else has ended the response: nothing can follow.
-      this.#onClose()
-      return false
-    }
-    if (this.#head !== null) this.#writeHead(this.#head)
-    if (res.write !== ServerResponse.prototype.write) {
-      // A middleware has replaced it, and may pass neither a callback nor the result on.
-      const result: unknown = res.write(chunk.bytes)
-      this.#isWaiting = typeof result === 'boolean' ? !result : res.writableNeedDrain
-      if (this.#isWaiting) res.once('drain', this.#onTaken)
-    } else if (this.#isHeadOut && res.socket !== null) {
-      const { socket } = res
-      // The response would hand the kernel four pieces, framing included, where one does.
-      socket.write(res.chunkedEncoding ? chunk.http1 : chunk.bytes, this.#onWritten)
-      // The system call was made inside write(): mostly the kernel has everything by now.
-      this.#isWaiting = socket.writableLength > 0
-    } else {
-      res.write(chunk.bytes, this.#onWritten)
-    }
-    return !this.#isWaiting
-  }
-
-  #writeHead(headers: Readonly<Record<string, string>>): ServerResponse {
-    this.#head = null
-    for (const name of HEADERS_TO_REMOVE) this.#res.removeHeader(name)
-    return this.#res.writeHead(200, headers)
-  }
-
-  end(): void {
-    this.#isEnded = true
-    this.#res.end(() => this.#sink?.ended())
-  }
-
-  reset(): void {
-    const { socket } = this.#req
-    if (this.#res.socket === null) {
-      // The socket is another response's still: this one ends when its turn comes.
-      this.#res.end()
-      return
-    }
-    // end() never returns for a stalled peer, and destroy() leaves what it sent in the kernel for minutes.
-    try {
-      socket.resetAndDestroy()
-    } catch {
-      // Only TCP sockets can be reset: not those of TLS, nor Unix domain sockets.
-      socket.destroy()
-    }
-  }
-
-  /** The listener of 'error' stays: a socket that is being torn down may still report one. */
-  detach(): void {
-    this.#sink = null
-    this.#req.socket.off('close', this.#onClose)
-    this.#res.off('close', this.#onClose)
-    this.#res.off('drain', this.#onTaken)
-  }
-
-  /** Called a tick late for a write that the kernel took at once: another may be pending by then. */
-  readonly #onWritten = (error?: Error | null): void => {
-    if ((this.#res.socket?.writableLength ?? 0) === 0) this.#onTaken(error)
-  }
-
-  readonly #onTaken = (error?: Error | null): void => {
-    if (error != null || !this.#isWaiting) return
-    this.#isWaiting = false
-    this.#isHeadOut = true
-    this.#sink?.roomMade()
-  }
-
-  readonly #onClose = (): void => {
-    const error = this.#req.socket.errored ?? this.#res.errored ?? undefined
-    const isEndedByOthers = this.#res.writableEnded && !this.#isEnded
-    this.#sink?.lost(isEndedByOthers ? 'transport-closed' : lostBy(error), error)
-  }
-}
-
-/** What the errors mean that the operating system gives when it got no answer, to keepalive probes too. */
-function lostBy(error: (Error & { code?: string }) | undefined): LostReason {
-  return error?.code === 'ETIMEDOUT' || error?.code === 'EHOSTUNREACH' ? 'vanished' : 'client-closed'
-}
-
-function ignoreError(): void {}

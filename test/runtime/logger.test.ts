@@ -93,7 +93,7 @@ describe('the logger is told each stage once, with its fields', () => {
     await live.client({ headers: AGENT })
     expect(logger.of('refused')).toEqual([
       {
-        level: 'warn',
+        level: 'info',
         message: 'sse stream was refused',
         fields: {
           stage: 'refused',

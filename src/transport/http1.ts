@@ -1,0 +1,178 @@
+import { type IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import type { Transport, TransportSink } from '../handler/transport.js'
+import type { Chunk } from '../wire/chunk.js'
+import { HEADERS_TO_REMOVE } from '../wire/headers.js'
+import type { StreamAnswer, StreamRequest } from '../wire/request.js'
+import type { Exchange } from './exchange.js'
+import {
+  assertUnanswered,
+  ignoreError,
+  KEEPALIVE_DELAY_MS,
+  lostBy,
+  markAnswered,
+  peerOf,
+  resetSocket,
+  withVaryOf,
+} from './responses.js'
+
+interface Handle {
+  writeQueueSize?: number
+  _parent?: Handle
+}
+
+export function http1Exchange(request: StreamRequest, req: IncomingMessage, res: ServerResponse): Exchange {
+  return {
+    request,
+    transport: new Http1Transport(req, res),
+    peer: peerOf(req.socket),
+    assertUnanswered: () => assertUnanswered(res),
+    onGone(listener) {
+      // A pipelined response has no socket yet, and is not told of its end.
+      const told = res.socket === null ? req.socket : res
+      if (req.socket.destroyed || res.destroyed) listener()
+      else if (told === req.socket) req.socket.setMaxListeners(0).once('close', listener)
+      else told.once('close', listener)
+      return () => void told.off('close', listener)
+    },
+    hangUp: () => req.socket.destroySoon(),
+    cut: () => destroy(req.socket),
+  }
+}
+
+/** A response of `node:http` or `node:https`. */
+export class Http1Transport implements Transport {
+  readonly #req: IncomingMessage
+  readonly #res: ServerResponse
+  #sink: TransportSink | null = null
+  #isWaiting = false
+  /** The head of the stream, until the first write sends it. */
+  #head: Readonly<Record<string, string>> | null = null
+  /** Whether a first write, which takes the head along, has gone through the response. */
+  #isHeadOut = false
+  /** Whether the connection has ended the response itself. */
+  #isEnded = false
+
+  constructor(req: IncomingMessage, res: ServerResponse) {
+    this.#req = req
+    this.#res = res
+  }
+
+  get pendingBytes(): number {
+    // The response of a pipelined request waits for the one before it, not for the peer.
+    if (this.#res.socket === null) return 0
+    // Node itself reads this when it decides whether a socket timed out (lib/net.js, _onTimeout): writableLength
+    // falls only when a whole chunk has been taken, this with every byte. Over TLS the handle is around that of TCP,
+    // and its own figure does not fall before all is taken, either.
+    const handle = (this.#req.socket as { _handle?: Handle | null })._handle
+    return (handle?._parent ?? handle)?.writeQueueSize ?? this.#res.writableLength
+  }
+
+  attach(sink: TransportSink): void {
+    markAnswered(this.#res)
+    this.#sink = sink
+    const { socket } = this.#req
+    // The response of a pipelined request has no socket yet, and Node tells it nothing when the socket closes.
+    if (this.#res.socket === null) socket.setMaxListeners(0).on('close', this.#onClose)
+    this.#res.on('close', this.#onClose)
+    // Without a listener, an error of the response would end the process. 'close' follows and tells.
+    this.#res.on('error', ignoreError)
+    if (socket.destroyed || this.#res.destroyed || this.#res.writableEnded) this.#onClose()
+  }
+
+  open(answer: StreamAnswer): boolean {
+    const res = this.#res
+    if (res.headersSent) return false
+    // An unread body would let server.requestTimeout end the stream.
+    if (!this.#req.readableEnded && this.#req.readableFlowing === null) this.#req.resume()
+    if (answer.stream) {
+      this.#req.socket.setKeepAlive(true, KEEPALIVE_DELAY_MS)
+      this.#head = answer.headers
+      // Node reads no more pipelined requests when enough output waits for its turn: let the head count.
+      if (res.socket === null) this.#writeHead(answer.headers).flushHeaders()
+      return true
+    }
+    for (const name of HEADERS_TO_REMOVE) res.removeHeader(name)
+    res.writeHead(answer.status, withVaryOf(res, answer.headers))
+    res.end(answer.body)
+    return true
+  }
+
+  write(chunk: Chunk): boolean {
+    const res = this.#res
+    this.#isWaiting = true
+    if (res.writableEnded) {
+      // Somebody else has ended the response: nothing can follow.
+      this.#onClose()
+      return false
+    }
+    if (this.#head !== null) this.#writeHead(this.#head)
+    if (res.write !== ServerResponse.prototype.write) {
+      // A middleware has replaced it, and may pass neither a callback nor the result on.
+      const result: unknown = res.write(chunk.bytes)
+      this.#isWaiting = typeof result === 'boolean' ? !result : res.writableNeedDrain
+      if (this.#isWaiting) res.once('drain', this.#onTaken)
+    } else if (this.#isHeadOut && res.socket !== null) {
+      const { socket } = res
+      // The response would hand the kernel four pieces, framing included, where one does.
+      socket.write(res.chunkedEncoding ? chunk.http1 : chunk.bytes, this.#onWritten)
+      // The system call was made inside write(): mostly the kernel has everything by now.
+      this.#isWaiting = socket.writableLength > 0
+    } else {
+      res.write(chunk.bytes, this.#onWritten)
+    }
+    return !this.#isWaiting
+  }
+
+  #writeHead(headers: Readonly<Record<string, string>>): ServerResponse {
+    this.#head = null
+    for (const name of HEADERS_TO_REMOVE) this.#res.removeHeader(name)
+    return this.#res.writeHead(200, withVaryOf(this.#res, headers))
+  }
+
+  end(): void {
+    this.#isEnded = true
+    this.#res.end(() => this.#sink?.ended())
+  }
+
+  reset(): void {
+    const { socket } = this.#req
+    if (this.#res.socket === null) {
+      // The socket is another response's still: this one ends when its turn comes.
+      this.#res.end()
+      return
+    }
+    destroy(socket)
+  }
+
+  /** The listener of 'error' stays: a socket that is being torn down may still report one. */
+  detach(): void {
+    this.#sink = null
+    this.#req.socket.off('close', this.#onClose)
+    this.#res.off('close', this.#onClose)
+    this.#res.off('drain', this.#onTaken)
+  }
+
+  /** Called a tick late for a write that the kernel took at once: another may be pending by then. */
+  readonly #onWritten = (error?: Error | null): void => {
+    if ((this.#res.socket?.writableLength ?? 0) === 0) this.#onTaken(error)
+  }
+
+  readonly #onTaken = (error?: Error | null): void => {
+    if (error != null || !this.#isWaiting) return
+    this.#isWaiting = false
+    this.#isHeadOut = true
+    this.#sink?.roomMade()
+  }
+
+  readonly #onClose = (): void => {
+    const error = this.#req.socket.errored ?? this.#res.errored ?? undefined
+    const isEndedByOthers = this.#res.writableEnded && !this.#isEnded
+    this.#sink?.lost(isEndedByOthers ? 'transport-closed' : lostBy(error), error)
+  }
+}
+
+function destroy(socket: Socket): void {
+  resetSocket(socket)
+  socket.destroy()
+}

@@ -1,0 +1,185 @@
+import type { Http2ServerRequest, Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
+import { Socket } from 'node:net'
+import type { Transport, TransportSink } from '../handler/transport.js'
+import type { Chunk } from '../wire/chunk.js'
+import { HEADERS_TO_REMOVE } from '../wire/headers.js'
+import type { StreamAnswer, StreamRequest } from '../wire/request.js'
+import type { Exchange } from './exchange.js'
+import {
+  assertUnanswered,
+  ignoreError,
+  KEEPALIVE_DELAY_MS,
+  lostBy,
+  markAnswered,
+  peerOf,
+  resetSocket,
+  withVaryOf,
+} from './responses.js'
+
+/**
+ * The most bytes given to the stream at once, which tells of them only when all have gone: a client that reads a large
+ * event slowly is seen to make progress, and what the pump usually writes goes in one piece.
+ */
+const PIECE_BYTES = 128 * 1024
+
+/** The objects that the compatibility API of `node:http2` puts around a stream. */
+export interface Compat {
+  req: Http2ServerRequest
+  res: Http2ServerResponse
+}
+
+export function http2Exchange(
+  request: StreamRequest,
+  stream: ServerHttp2Stream,
+  compat: Compat | null = null,
+): Exchange {
+  const { session } = stream
+  return {
+    request,
+    transport: new Http2Transport(stream, compat),
+    peer: session === undefined || session.destroyed ? null : peerOf(session.socket),
+    assertUnanswered: () => assertUnanswered(compat?.res ?? stream),
+    onGone(listener) {
+      if (stream.closed || stream.destroyed) listener()
+      else stream.once('close', listener)
+      return () => void stream.off('close', listener)
+    },
+    // GOAWAY: other streams of the session may end first.
+    hangUp: () => session?.close(),
+    cut() {
+      const socket = session?.socket
+      if (socket !== undefined) resetSocket(socket)
+      session?.destroy()
+    },
+  }
+}
+
+/** A stream of `node:http2`. The session is left alone: what happens to it the stream tells. */
+export class Http2Transport implements Transport {
+  readonly #stream: ServerHttp2Stream
+  readonly #compat: Compat | null
+  #sink: TransportSink | null = null
+  /** The head of the stream, until the first write sends it. */
+  #head: Readonly<Record<string, string>> | null = null
+  /** What the stream was not given yet of the last chunk. */
+  #rest: Uint8Array | null = null
+  /** Whether the connection has ended the response itself. */
+  #isEnded = false
+
+  constructor(stream: ServerHttp2Stream, compat: Compat | null = null) {
+    this.#stream = stream
+    this.#compat = compat
+  }
+
+  get pendingBytes(): number {
+    return this.#stream.writableLength + (this.#rest?.byteLength ?? 0)
+  }
+
+  get #response(): ServerHttp2Stream | Http2ServerResponse {
+    return this.#compat?.res ?? this.#stream
+  }
+
+  attach(sink: TransportSink): void {
+    const stream = this.#stream
+    markAnswered(this.#response)
+    this.#sink = sink
+    stream.on('close', this.#onClose).on('error', ignoreError)
+    // For a HEAD request Node has ended the stream before anybody sees it.
+    if (stream.closed || stream.destroyed) this.#onClose()
+  }
+
+  open(answer: StreamAnswer): boolean {
+    const stream = this.#stream
+    if (stream.headersSent) return false
+    const body = this.#compat?.req ?? stream
+    // A client may wait for its body to be taken before it reads the answer.
+    if (!body.readableEnded && body.readableFlowing === null) body.resume()
+    if (answer.stream) {
+      this.#keepAlive()
+      this.#head = answer.headers
+      return true
+    }
+    this.#head = null
+    this.#writeHead(answer.status, answer.headers)
+    // Node has ended the stream already for a HEAD request, and for a status that has no body.
+    if (!stream.writableEnded) this.#response.end(answer.body)
+    return true
+  }
+
+  /** The window of the client decides when a write is over: never inside this call. */
+  write(chunk: Chunk): boolean {
+    const stream = this.#stream
+    if (stream.writableEnded) {
+      // Somebody else has ended the response: nothing can follow.
+      this.#onClose()
+      return false
+    }
+    if (this.#head !== null) this.#writeHead(200, this.#head)
+    this.#head = null
+    const res = this.#compat?.res
+    if (res === undefined || !Object.hasOwn(res, 'write')) {
+      this.#writePiece(chunk.bytes)
+      return false
+    }
+    // A middleware has replaced it, and may pass neither a callback nor the result on.
+    const result: unknown = res.write(chunk.bytes)
+    const isHeld = typeof result === 'boolean' ? !result : stream.writableNeedDrain
+    if (isHeld) stream.once('drain', this.#onTaken)
+    return !isHeld
+  }
+
+  #writePiece(bytes: Uint8Array): void {
+    this.#rest = bytes.byteLength > PIECE_BYTES ? bytes.subarray(PIECE_BYTES) : null
+    this.#stream.write(this.#rest === null ? bytes : bytes.subarray(0, PIECE_BYTES), this.#onTaken)
+  }
+
+  #writeHead(status: number, headers: Readonly<Record<string, string>>): void {
+    if (this.#compat === null) {
+      this.#stream.respond({ ':status': status, ...headers })
+      return
+    }
+    const { res } = this.#compat
+    for (const name of HEADERS_TO_REMOVE) res.removeHeader(name)
+    res.writeHead(status, withVaryOf(res, headers))
+  }
+
+  /** HTTP/2 forbids most use of the socket, this too, because it knows nothing of it. It does HTTP/2 no harm. */
+  #keepAlive(): void {
+    const socket = this.#stream.session?.socket
+    if (socket !== undefined) Socket.prototype.setKeepAlive.call(socket, true, KEEPALIVE_DELAY_MS)
+  }
+
+  end(): void {
+    this.#isEnded = true
+    this.#response.end(() => this.#sink?.ended())
+  }
+
+  /**
+   * RST_STREAM: the other streams of the session go on. Not `stream.close(code)`, which has Node 20 end the stream in
+   * order before it resets it, so that clients take the abort for an end.
+   */
+  reset(): void {
+    this.#stream.destroy(new Error('The event stream was aborted.'))
+  }
+
+  /** The listener of 'error' stays: a stream that is being torn down may still report one. */
+  detach(): void {
+    this.#sink = null
+    this.#rest = null
+    this.#stream.off('close', this.#onClose)
+    this.#stream.off('drain', this.#onTaken)
+  }
+
+  readonly #onTaken = (error?: Error | null): void => {
+    if (error || this.#sink === null) return
+    if (this.#rest === null) this.#sink.roomMade()
+    else this.#writePiece(this.#rest)
+  }
+
+  readonly #onClose = (): void => {
+    const error = this.#stream.errored ?? undefined
+    // Node ends a stream that the client has reset, and says that it was aborted.
+    const isEndedByOthers = this.#stream.writableEnded && !this.#stream.aborted && !this.#isEnded
+    this.#sink?.lost(isEndedByOthers ? 'transport-closed' : lostBy(error), error)
+  }
+}
