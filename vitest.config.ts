@@ -5,7 +5,7 @@ export default defineConfig({
   resolve: {
     alias: [
       { find: /^sluice$/, replacement: source('index.ts') },
-      { find: /^sluice\/(.+)$/, replacement: source('$1/index.ts') },
+      { find: /^sluice\/(\w+)$/, replacement: source('$1/index.ts') },
     ],
   },
   test: {

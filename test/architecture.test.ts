@@ -9,11 +9,12 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 
 /** The rooms of src/, from the top down. A room imports from itself and from those below it. */
 const ROOMS = [
-  'testing',
-  'index',
+  'fastify',
   'prometheus',
   'opentelemetry',
   'metrics',
+  'testing',
+  'index',
   'runtime',
   'transport',
   'channel',
@@ -23,9 +24,6 @@ const ROOMS = [
   'wire',
   'ground',
 ]
-
-/** Rooms that are a subpath of the package, each with what it shares with another. */
-const SUBPATHS: Record<string, string[]> = { prometheus: ['metrics'], opentelemetry: ['metrics'] }
 
 /** What everything may stand on. */
 const GROUND = ['errors.ts', 'clock.ts', 'options.ts', 'close-reason.ts']
@@ -44,12 +42,20 @@ const PACKAGES: Record<string, (file: string) => boolean> = {
   xstate: (file) => roomOf(file) === 'handler',
   eventemitter3: (file) => ['channel', 'handler'].includes(roomOf(file)),
   'p-queue': (file) => file === 'producers/pool.ts',
-  'prom-client': (file) => roomOf(file) === 'prometheus',
-  '@opentelemetry/api': (file) => roomOf(file) === 'opentelemetry',
 }
 
-/** Those that only a subpath needs: who uses it installs them. */
-const OPTIONAL = ['@opentelemetry/api', 'prom-client']
+/** The rooms that are a subpath of their own, with the optional peer that each is for. */
+const SUBPATHS: Record<string, string | null> = {
+  fastify: 'fastify',
+  opentelemetry: '@opentelemetry/api',
+  prometheus: 'prom-client',
+  testing: null,
+}
+
+/** What subpaths share, each with a copy of its own: data, and nothing of the core but types. */
+const SHARED = 'metrics'
+
+const PEERS = Object.values(SUBPATHS).filter((peer) => peer !== null)
 
 interface SourceFile {
   /** The path below src/, with slashes. */
@@ -118,6 +124,13 @@ function isOfNode(specifier: string): boolean {
   return specifier.startsWith('node:') || builtinModules.includes(specifier.split('/')[0] as string)
 }
 
+function isAllowed(specifier: string, path: string): boolean {
+  const peer = SUBPATHS[roomOf(path)]
+  if (peer !== undefined && (specifier === 'sluice' || specifier === peer)) return true
+  if (roomOf(path) === SHARED && specifier === 'sluice') return true
+  return PACKAGES[specifier]?.(path) === true
+}
+
 /** Each import of src/ that breaks a rule, as a line that names it. */
 function importsThat(breakRule: (specifier: string, file: SourceFile) => boolean): string[] {
   return files.flatMap((file) =>
@@ -150,65 +163,33 @@ describe('the rooms of src/', () => {
   })
 })
 
-describe('a subpath of the package', () => {
-  const others = (file: SourceFile) => {
-    const room = roomOf(file.path)
-    const own = SUBPATHS[room] ?? (Object.values(SUBPATHS).flat().includes(room) ? [] : null)
-    return own === null ? null : new Set([room, ...own])
-  }
-
-  it('takes only types from the core: with two copies of it in a program, `instanceof` would fail', () => {
-    const taken = files.flatMap((file) => {
-      const own = others(file)
-      if (own === null) return []
-      return nodesOf(file.tree)
-        .filter((node) => ts.isImportDeclaration(node) || ts.isExportDeclaration(node))
-        .filter((node) => (ts.isImportDeclaration(node) ? !node.importClause?.isTypeOnly : !node.isTypeOnly))
-        .flatMap((node) => textOf(node.moduleSpecifier))
-        .filter((specifier) => isRelative(specifier) && !own.has(roomOf(targetOf(file, specifier))))
-        .map((specifier) => `src/${file.path} imports ${specifier}`)
-    })
-    expect(taken).toEqual([])
-  })
-
-  it('is imported by nothing of the core', () => {
-    const rooms = new Set([...Object.keys(SUBPATHS), ...Object.values(SUBPATHS).flat()])
-    const importing = importsThat(
-      (specifier, file) =>
-        isRelative(specifier) &&
-        !rooms.has(roomOf(file.path)) &&
-        rooms.has(roomOf(targetOf(file, specifier))),
-    )
-    expect(importing).toEqual([])
-  })
-
-  it('is one of package.json', () => {
-    const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
-    for (const name of Object.keys(SUBPATHS)) expect(exports).toHaveProperty([`./${name}`])
-  })
-})
-
 describe('what comes from outside', () => {
-  it('is three packages at run time, and those that a subpath asks for', () => {
+  it('is three packages at run time', () => {
     const { dependencies, peerDependencies, peerDependenciesMeta, optionalDependencies } = JSON.parse(
       readFileSync(join(root, 'package.json'), 'utf8'),
     )
-    const needed = Object.keys(PACKAGES).filter((name) => !OPTIONAL.includes(name))
-    expect(needed).toHaveLength(3)
-    expect(Object.keys(dependencies).sort()).toEqual(needed.sort())
-    expect(Object.keys(peerDependencies)).toEqual(OPTIONAL)
-    expect(peerDependenciesMeta).toEqual(
-      Object.fromEntries(OPTIONAL.map((name) => [name, { optional: true }])),
-    )
+    expect(Object.keys(dependencies).sort()).toEqual(Object.keys(PACKAGES).sort())
     expect(optionalDependencies).toBeUndefined()
+    expect(Object.keys(peerDependencies).sort()).toEqual([...PEERS].sort())
+    expect(Object.keys(peerDependenciesMeta).sort()).toEqual([...PEERS].sort())
+    expect(Object.values(peerDependenciesMeta)).toEqual(PEERS.map(() => ({ optional: true })))
   })
 
   it('is imported only where it belongs', () => {
     const misplaced = importsThat(
-      (specifier, file) =>
-        !isRelative(specifier) && !isOfNode(specifier) && PACKAGES[specifier]?.(file.path) !== true,
+      (specifier, file) => !isRelative(specifier) && !isOfNode(specifier) && !isAllowed(specifier, file.path),
     )
     expect(misplaced).toEqual([])
+  })
+
+  it('is the core itself for a subpath, by its name, so that there is one copy of it', () => {
+    const inside = importsThat(
+      (specifier, file) =>
+        roomOf(file.path) in SUBPATHS &&
+        isRelative(specifier) &&
+        ![roomOf(file.path), SHARED].includes(roomOf(targetOf(file, specifier))),
+    )
+    expect(inside).toEqual([])
   })
 
   it('is all of use', () => {
@@ -216,12 +197,12 @@ describe('what comes from outside', () => {
     expect(Object.keys(PACKAGES).filter((name) => !used.has(name))).toEqual([])
   })
 
-  it('is of Node in the transports for Node, what is asked of Linux, and the diagnostics channels only', () => {
-    const ofNode = importsThat((specifier, file) => isOfNode(specifier) && !OF_NODE.includes(file.path))
-    expect(ofNode).toEqual([
-      'src/opentelemetry/observe.ts imports node:diagnostics_channel',
-      'src/runtime/lifecycle.ts imports node:diagnostics_channel',
-    ])
+  it('is of Node in the transports and subpaths for Node, what is asked of Linux, and the diagnostics channels only', () => {
+    const ofNode = importsThat(
+      (specifier, file) =>
+        isOfNode(specifier) && !OF_NODE.includes(file.path) && !(roomOf(file.path) in SUBPATHS),
+    )
+    expect(ofNode).toEqual(['src/runtime/lifecycle.ts imports node:diagnostics_channel'])
   })
 })
 
@@ -273,7 +254,7 @@ describe('SSE text', () => {
 describe('the transport', () => {
   it('is written to by the pump and by nothing else', () => {
     const callers = files
-      .filter(({ path }) => !['transport', 'wire'].includes(roomOf(path)))
+      .filter(({ path }) => !['testing', 'transport', 'wire'].includes(roomOf(path)))
       .flatMap(({ path, tree }) =>
         nodesOf(tree)
           .filter(ts.isPropertyAccessExpression)

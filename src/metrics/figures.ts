@@ -1,6 +1,4 @@
-import type { ClientKind } from '../runtime/client-kind.js'
-import type { RefusalCause } from '../runtime/refusal.js'
-import type { SluiceStats } from '../runtime/sluice.js'
+import type { ClientKind, RefusalCause, SluiceStats } from 'sluice'
 
 /** Where figures come from: a Sluice. */
 export interface StatsSource {

@@ -1,5 +1,5 @@
 import { Histogram } from 'prom-client'
-import type { DurationHistogram } from '../runtime/totals.js'
+import type { DurationHistogram } from 'sluice'
 import type { MetricsRegistry } from './register.js'
 
 type Exported = Awaited<ReturnType<Histogram['get']>>

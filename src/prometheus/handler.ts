@@ -1,5 +1,5 @@
 import { register } from 'prom-client'
-import type { HttpRequest, HttpResponse } from '../runtime/health.js'
+import type { HttpRequest, HttpResponse } from 'sluice'
 import type { MetricsRegistry } from './register.js'
 
 /** Options of `createMetricsHandler`. */

@@ -6,8 +6,8 @@ import {
   type Registry,
   register,
 } from 'prom-client'
+import type { SluiceStats } from 'sluice'
 import { DURATION, FIGURES, type Figure, prometheusName, type StatsSource } from '../metrics/figures.js'
-import type { SluiceStats } from '../runtime/sluice.js'
 import { DurationMetric } from './duration-metric.js'
 
 /** A registry of prom-client, for the Prometheus text format or for OpenMetrics. */
