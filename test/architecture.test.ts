@@ -10,8 +10,8 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 /** The rooms of src/, from the top down. A room imports from itself and from those below it. */
 const ROOMS = [
   'fastify',
-  'opentelemetry',
   'prometheus',
+  'opentelemetry',
   'metrics',
   'testing',
   'index',
@@ -51,8 +51,10 @@ const SUBPATHS: Record<string, string | null> = {
   prometheus: 'prom-client',
   testing: null,
 }
-/** The room that subpaths share. */
+
+/** What subpaths share, each with a copy of its own: data, and nothing of the core but types. */
 const SHARED = 'metrics'
+
 const PEERS = Object.values(SUBPATHS).filter((peer) => peer !== null)
 
 interface SourceFile {
@@ -123,10 +125,9 @@ function isOfNode(specifier: string): boolean {
 }
 
 function isAllowed(specifier: string, path: string): boolean {
-  // What two subpaths share is in each of them, so it takes only types of the core.
-  if (roomOf(path) === SHARED) return specifier === 'sluice'
   const peer = SUBPATHS[roomOf(path)]
   if (peer !== undefined && (specifier === 'sluice' || specifier === peer)) return true
+  if (roomOf(path) === SHARED && specifier === 'sluice') return true
   return PACKAGES[specifier]?.(path) === true
 }
 

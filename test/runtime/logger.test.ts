@@ -93,7 +93,7 @@ describe('the logger is told each stage once, with its fields', () => {
     await live.client({ headers: AGENT })
     expect(logger.of('refused')).toEqual([
       {
-        level: 'warn',
+        level: 'info',
         message: 'sse stream was refused',
         fields: {
           stage: 'refused',
@@ -160,7 +160,7 @@ describe('the logger is told each stage once, with its fields', () => {
     expect(logger.of('established').map(({ fields }) => fields.isResumed)).toEqual([false, false, true])
   })
 
-  it('when a hook fails, though that is no stage', async () => {
+  it('when a hook fails, with the error', async () => {
     const logger = recordingLogger()
     const error = new Error('on purpose')
     const live = await liveSluice({
@@ -170,9 +170,7 @@ describe('the logger is told each stage once, with its fields', () => {
       },
     })
     await live.client()
-    expect(logger.lines.filter(({ level }) => level === 'error')).toMatchObject([
-      { message: 'sse hook failed', fields: { err: error, path: '/' } },
-    ])
+    expect(logger.of('refused')).toMatchObject([{ fields: { cause: 'hook-failed', err: error, path: '/' } }])
   })
 
   it('and no query, no payload and no header that holds a secret is in it', async () => {

@@ -1,4 +1,4 @@
-import type { IncomingMessage as NodeRequest, RequestOptions } from 'node:http'
+import type { RequestOptions } from 'node:http'
 import { connect as connectSocket } from 'node:net'
 import {
   createMemoryLog,
@@ -9,6 +9,7 @@ import {
   type SSEHandler,
 } from 'sluice'
 import { onTestFinished } from 'vitest'
+import type { NodeRequest } from '../../src/transport/node.js'
 import { connect, type TestClient } from './client.js'
 import { serve, type TestServer } from './server.js'
 import { until } from './until.js'
