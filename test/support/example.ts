@@ -21,7 +21,11 @@ export interface RunningExample {
 }
 
 /** Starts an example with the built package. The test's end ends it. */
-export async function startExample(path: string, args: string[] = []): Promise<RunningExample> {
+export async function startExample(
+  path: string,
+  args: string[] = [],
+  env: Record<string, string> = {},
+): Promise<RunningExample> {
   if (!existsSync(join(ROOT, 'dist/index.js'))) {
     throw new Error(
       'The examples run with the built package, and there is no dist/index.js: run `npm run build`.',
@@ -29,7 +33,7 @@ export async function startExample(path: string, args: string[] = []): Promise<R
   }
   const temporaryFolder = await makeFolder()
   const child = spawn(process.execPath, [join(ROOT, 'examples', path), ...args], {
-    env: { ...process.env, PORT: '0', TMPDIR: temporaryFolder },
+    env: { ...process.env, PORT: '0', TMPDIR: temporaryFolder, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const state: { output: string; exit: RunningExample['exit'] } = { output: '', exit: null }
