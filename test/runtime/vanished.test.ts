@@ -5,7 +5,7 @@ import type { UnansweredPeer } from '../../src/transport/linux.js'
 import { ManualClock } from '../support/clock.js'
 
 const peer = (port: number, address = '10.0.0.7', localPort = 8080): Peer => ({ address, port, localPort })
-const silent = (of: Peer, retransmits = 1): UnansweredPeer => ({ ...of, retransmits })
+const silent = (of: Peer, retransmits = 1, nextAt = 0): UnansweredPeer => ({ ...of, retransmits, nextAt })
 
 class Stream implements Sweepable {
   isVanished = false
@@ -57,6 +57,12 @@ describe('a client whose kernel does not answer', () => {
     expect(gone()).toEqual([false, false])
     looks(2, () => [silent(peer(1), 5), silent(peer(2), 5)])
     expect(gone()).toEqual([true, true])
+  })
+
+  it('is not one on a bad line, found with the same count again and again, and another moment each time', () => {
+    const { looks, gone } = sweepOf(peer(1), peer(2))
+    looks(10, (look) => [silent(peer(1), 1, look * 5000), silent(peer(2), 1, 60_000 + (look % 2) * 100)])
+    expect(gone()).toEqual([false, true])
   })
 
   it('is told from others at the same address, at the same port, and at another port of this machine', () => {

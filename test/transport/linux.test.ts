@@ -56,8 +56,16 @@ describe("the kernel's table of sockets", () => {
   it('gives the peers that do not answer: address, both ports, and how often it has sent again', async () => {
     show([HEAD, row()])
     expect(await unansweredPeers()).toEqual([
-      { address: '10.0.0.2', port: 0xc001, localPort: 8080, retransmits: 3 },
+      { address: '10.0.0.2', port: 0xc001, localPort: 8080, retransmits: 3, nextAt: expect.any(Number) },
     ])
+  })
+
+  it('says when the kernel will send again: its hundredths of a second, from now', async () => {
+    show([HEAD, row({ timer: '01:00000064' })])
+    const before = performance.now()
+    const [found] = (await unansweredPeers()) ?? []
+    expect(found?.nextAt).toBeGreaterThanOrEqual(before + 1000)
+    expect(found?.nextAt).toBeLessThanOrEqual(performance.now() + 1000)
   })
 
   it.each([
