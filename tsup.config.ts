@@ -1,6 +1,13 @@
 import { defineConfig } from 'tsup'
 
-const shared = { entry: ['src/index.ts'], target: 'node20' as const, dts: true, sourcemap: true }
+const shared = {
+  entry: { index: 'src/index.ts', testing: 'src/testing/index.ts' },
+  target: 'node20' as const,
+  dts: true,
+  sourcemap: true,
+  // A subpath imports the package itself, so that there is one class of each name, whoever imports what.
+  external: ['sluice'],
+}
 
 export default defineConfig([
   { ...shared, format: 'esm' },

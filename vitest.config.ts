@@ -2,7 +2,10 @@ import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
-  resolve: { alias: { sluice: fileURLToPath(new URL('src/index.ts', import.meta.url)) } },
+  resolve: {
+    // The longer name first: an alias stands for what begins with it, too.
+    alias: { 'sluice/testing': source('testing/index.ts'), sluice: source('index.ts') },
+  },
   test: {
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/setup/needs.ts'],
@@ -10,3 +13,7 @@ export default defineConfig({
     typecheck: { enabled: true, include: ['test/**/*.test-d.ts'] },
   },
 })
+
+function source(path: string): string {
+  return fileURLToPath(new URL(`src/${path}`, import.meta.url))
+}

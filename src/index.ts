@@ -56,6 +56,7 @@ export {
   type WireTarget,
   wire,
 } from './producers/wire.js'
+export type { OpenOptions } from './runtime/admission.js'
 export type { ClientKind } from './runtime/client-kind.js'
 export type { CorsOptions } from './runtime/cors.js'
 export { createSluice } from './runtime/create-sluice.js'
@@ -67,7 +68,6 @@ export type { ShutdownOptions, ShutdownReport } from './runtime/shutdown.js'
 export {
   type Health,
   type Opened,
-  type OpenOptions,
   type Responded,
   Sluice,
   type SluiceStats,
@@ -76,7 +76,12 @@ export type { SessionStatus } from './runtime/supervised.js'
 export type { Counters, DurationHistogram } from './runtime/totals.js'
 export type { Exchange, Peer } from './transport/exchange.js'
 export { createFetchHandler, createSSEResponse, type SSEResponse } from './transport/fetch.js'
-export { createHttp2SSEHandler, createSSEHandler } from './transport/node.js'
+export {
+  createHttp2SSEHandler,
+  createSSEHandler,
+  type NodeRequest,
+  type NodeResponse,
+} from './transport/node.js'
 export type { Chunk } from './wire/chunk.js'
 export type { EventFields, EventInput, EventMap } from './wire/event.js'
 export type { Frame } from './wire/frame.js'

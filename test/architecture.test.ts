@@ -8,7 +8,18 @@ import { describe, expect, it } from 'vitest'
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 
 /** The rooms of src/, from the top down. A room imports from itself and from those below it. */
-const ROOMS = ['index', 'runtime', 'transport', 'channel', 'handler', 'producers', 'buffer', 'wire', 'ground']
+const ROOMS = [
+  'testing',
+  'index',
+  'runtime',
+  'transport',
+  'channel',
+  'handler',
+  'producers',
+  'buffer',
+  'wire',
+  'ground',
+]
 
 /** What everything may stand on. */
 const GROUND = ['errors.ts', 'clock.ts', 'options.ts', 'close-reason.ts']
@@ -16,10 +27,10 @@ const GROUND = ['errors.ts', 'clock.ts', 'options.ts', 'close-reason.ts']
 /** Who may import modules of Node. */
 const OF_NODE = [
   'transport/node.ts',
-  'transport/connections.ts',
   'transport/http1.ts',
   'transport/http2.ts',
   'transport/linux.ts',
+  'transport/responses.ts',
 ]
 
 /** Who may import a package, and which packages there are. */

@@ -90,6 +90,8 @@ const TYPES = [
   'LostReason',
   'MaxLagOptions',
   'MemoryLogOptions',
+  'NodeRequest',
+  'NodeResponse',
   'OpenOptions',
   'Opened',
   'Peer',

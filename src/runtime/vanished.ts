@@ -95,7 +95,11 @@ function groupedByPort(peers: readonly UnansweredPeer[]): Map<number, Unanswered
 }
 
 function isSame(peer: Peer, other: Peer): boolean {
-  return peer.port === other.port && peer.localPort === other.localPort && peer.address === other.address
+  return (
+    peer.port === other.port &&
+    peer.localPort === other.localPort &&
+    withoutZone(peer.address) === other.address
+  )
 }
 
 /**
@@ -105,4 +109,9 @@ function isSame(peer: Peer, other: Peer): boolean {
 function isSilentSince(before: UnansweredPeer, now: UnansweredPeer): boolean {
   if (now.retransmits > before.retransmits) return true
   return now.retransmits === before.retransmits && Math.abs(now.nextAt - before.nextAt) < SAME_MOMENT_MS
+}
+
+/** Node names the interface of a link-local address behind it; the kernel's table does not. */
+function withoutZone(address: string): string {
+  return address.split('%', 1)[0] as string
 }

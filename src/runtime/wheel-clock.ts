@@ -81,6 +81,7 @@ export class WheelClock implements Clock {
     if (this.#nextTick !== null) this.#base.clearTimeout(this.#nextTick)
     this.#nextTick = null
     this.#slots.clear()
+    for (const slot of this.#due) slot.clear()
     this.#due = []
   }
 

@@ -92,6 +92,8 @@ export function fetchExchangeOf(request: Request): Exchange & { readonly transpo
     transport,
     request: asked,
     peer: null,
+    // A Request knows nothing of its answer.
+    assertUnanswered() {},
     onGone(listener) {
       if (signal?.aborted) listener()
       else signal?.addEventListener('abort', listener, { once: true })

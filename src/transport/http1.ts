@@ -4,18 +4,34 @@ import type { Transport, TransportSink } from '../handler/transport.js'
 import type { Chunk } from '../wire/chunk.js'
 import { HEADERS_TO_REMOVE } from '../wire/headers.js'
 import type { StreamAnswer, StreamRequest } from '../wire/request.js'
-import { ignoreError, KEEPALIVE_DELAY_MS, lostBy, markAnswered, peerOf, resetSocket } from './connections.js'
 import type { Exchange } from './exchange.js'
+import {
+  assertUnanswered,
+  ignoreError,
+  KEEPALIVE_DELAY_MS,
+  lostBy,
+  markAnswered,
+  peerOf,
+  resetSocket,
+  withVaryOf,
+} from './responses.js'
+
+interface Handle {
+  writeQueueSize?: number
+  _parent?: Handle
+}
 
 export function http1Exchange(request: StreamRequest, req: IncomingMessage, res: ServerResponse): Exchange {
   return {
     request,
     transport: new Http1Transport(req, res),
     peer: peerOf(req.socket),
+    assertUnanswered: () => assertUnanswered(res),
     onGone(listener) {
       // A pipelined response has no socket yet, and is not told of its end.
       const told = res.socket === null ? req.socket : res
       if (req.socket.destroyed || res.destroyed) listener()
+      else if (told === req.socket) req.socket.setMaxListeners(0).once('close', listener)
       else told.once('close', listener)
       return () => void told.off('close', listener)
     },
@@ -46,9 +62,10 @@ export class Http1Transport implements Transport {
     // The response of a pipelined request waits for the one before it, not for the peer.
     if (this.#res.socket === null) return 0
     // Node itself reads this when it decides whether a socket timed out (lib/net.js, _onTimeout): writableLength
-    // falls only when a whole chunk has been taken, this with every byte.
-    const handle = (this.#req.socket as { _handle?: { writeQueueSize?: number } | null })._handle
-    return handle?.writeQueueSize ?? this.#res.writableLength
+    // falls only when a whole chunk has been taken, this with every byte. Over TLS the handle is around that of TCP,
+    // and its own figure does not fall before all is taken, either.
+    const handle = (this.#req.socket as { _handle?: Handle | null })._handle
+    return (handle?._parent ?? handle)?.writeQueueSize ?? this.#res.writableLength
   }
 
   attach(sink: TransportSink): void {
@@ -76,7 +93,7 @@ export class Http1Transport implements Transport {
       return true
     }
     for (const name of HEADERS_TO_REMOVE) res.removeHeader(name)
-    res.writeHead(answer.status, answer.headers)
+    res.writeHead(answer.status, withVaryOf(res, answer.headers))
     res.end(answer.body)
     return true
   }
@@ -110,7 +127,7 @@ export class Http1Transport implements Transport {
   #writeHead(headers: Readonly<Record<string, string>>): ServerResponse {
     this.#head = null
     for (const name of HEADERS_TO_REMOVE) this.#res.removeHeader(name)
-    return this.#res.writeHead(200, headers)
+    return this.#res.writeHead(200, withVaryOf(this.#res, headers))
   }
 
   end(): void {

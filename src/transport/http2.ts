@@ -4,8 +4,17 @@ import type { Transport, TransportSink } from '../handler/transport.js'
 import type { Chunk } from '../wire/chunk.js'
 import { HEADERS_TO_REMOVE } from '../wire/headers.js'
 import type { StreamAnswer, StreamRequest } from '../wire/request.js'
-import { ignoreError, KEEPALIVE_DELAY_MS, lostBy, markAnswered, peerOf, resetSocket } from './connections.js'
 import type { Exchange } from './exchange.js'
+import {
+  assertUnanswered,
+  ignoreError,
+  KEEPALIVE_DELAY_MS,
+  lostBy,
+  markAnswered,
+  peerOf,
+  resetSocket,
+  withVaryOf,
+} from './responses.js'
 
 /**
  * The most bytes given to the stream at once, which tells of them only when all have gone: a client that reads a large
@@ -28,7 +37,8 @@ export function http2Exchange(
   return {
     request,
     transport: new Http2Transport(stream, compat),
-    peer: session === undefined ? null : peerOf(session.socket),
+    peer: session === undefined || session.destroyed ? null : peerOf(session.socket),
+    assertUnanswered: () => assertUnanswered(compat?.res ?? stream),
     onGone(listener) {
       if (stream.closed || stream.destroyed) listener()
       else stream.once('close', listener)
@@ -130,7 +140,7 @@ export class Http2Transport implements Transport {
     }
     const { res } = this.#compat
     for (const name of HEADERS_TO_REMOVE) res.removeHeader(name)
-    res.writeHead(status, headers)
+    res.writeHead(status, withVaryOf(res, headers))
   }
 
   /** HTTP/2 forbids most use of the socket, this too, because it knows nothing of it. It does HTTP/2 no harm. */

@@ -1,14 +1,25 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
-import type { Http2ServerRequest, Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
+import type {
+  IncomingHttpHeaders as Http2Headers,
+  Http2ServerRequest,
+  Http2ServerResponse,
+  ServerHttp2Stream,
+} from 'node:http2'
 import { SSEError } from '../errors.js'
 import type { SSEHandlerOptions } from '../handler/options.js'
 import { SSEHandler } from '../handler/sse-handler.js'
 import type { EventMap } from '../wire/event.js'
 import type { StreamRequest } from '../wire/request.js'
-import { assertUnanswered } from './connections.js'
 import type { Exchange } from './exchange.js'
 import { http1Exchange } from './http1.js'
-import { type Compat, Http2Transport, http2Exchange } from './http2.js'
+import { type Compat, http2Exchange } from './http2.js'
+import { assertUnanswered } from './responses.js'
+
+/** A request of `node:http`, `node:https` or `node:http2`. */
+export type NodeRequest = IncomingMessage | Http2ServerRequest
+
+/** The response that goes with a {@link NodeRequest}. */
+export type NodeResponse = ServerResponse | Http2ServerResponse
 
 /**
  * Answers a request of a Node server with an event stream: of `node:http`, `node:https`, or `node:http2`, whose
@@ -44,17 +55,12 @@ export function createSSEHandler<Events extends object = EventMap>(
  */
 export function createHttp2SSEHandler<Events extends object = EventMap>(
   stream: ServerHttp2Stream,
-  headers: IncomingHttpHeaders & { ':method'?: string; ':path'?: string },
+  headers: Http2Headers,
   options?: SSEHandlerOptions<Events>,
 ): SSEHandler<Events> {
-  assertUnanswered(stream)
-  const request = requestOf(headers[':method'], headers[':path'], headers)
-  return new SSEHandler<Events>(new Http2Transport(stream), request, options)
+  const { transport, request } = http2ExchangeOf(stream, headers)
+  return new SSEHandler<Events>(transport, request, options)
 }
-
-/** What a Node server gives. */
-export type NodeRequest = IncomingMessage | Http2ServerRequest
-export type NodeResponse = ServerResponse | Http2ServerResponse
 
 /** A request of a Node server and what carries the answer. Throws ERR_SSE_HEADERS_SENT when that has started. */
 export function exchangeOf(req: NodeRequest, res: NodeResponse): Exchange {
@@ -69,6 +75,12 @@ export function exchangeOf(req: NodeRequest, res: NodeResponse): Exchange {
   return req.httpVersionMajor === 2
     ? http2Exchange(request, (res as Http2ServerResponse).stream, { req, res } as Compat)
     : http1Exchange(request, req as IncomingMessage, res as ServerResponse)
+}
+
+/** As `exchangeOf`, for the event `stream` of a server of `node:http2`. */
+export function http2ExchangeOf(stream: ServerHttp2Stream, headers: Http2Headers): Exchange {
+  assertUnanswered(stream)
+  return http2Exchange(requestOf(headers[':method'], headers[':path'], headers), stream)
 }
 
 function requestOf(method = 'GET', url = '/', headers: IncomingHttpHeaders): StreamRequest {

@@ -62,13 +62,14 @@ export class ResponseTransport implements Transport {
   }
 
   end(): void {
-    this.#controller?.close()
-    this.#controller = null
+    this.#close()
     this.#sink?.ended()
   }
 
+  /** Has the server cut the connection off, so that the client does not take it for an end. */
   reset(): void {
-    this.#fail(new Error('The event stream was aborted.'))
+    this.#controller?.error(new Error('The event stream was aborted.'))
+    this.#controller = null
   }
 
   detach(): void {
@@ -102,8 +103,8 @@ export class ResponseTransport implements Transport {
     this.#controller?.enqueue(piece)
   }
 
-  #fail(error: unknown): void {
-    this.#controller?.error(error)
+  #close(): void {
+    this.#controller?.close()
     this.#controller = null
   }
 
@@ -124,8 +125,9 @@ export class ResponseTransport implements Transport {
     this.#sink?.lost('client-closed')
   }
 
+  /** Nobody is left who could miss something, and servers print the error of a body that fails. */
   readonly #onAbort = (): void => {
-    this.#fail(this.#signal?.reason)
+    this.#close()
     this.#sink?.lost('client-closed')
   }
 }

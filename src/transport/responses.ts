@@ -52,3 +52,16 @@ export function resetSocket(socket: Socket): void {
     // Only TCP sockets can be reset: not Unix domain sockets.
   }
 }
+
+type Headers = Readonly<Record<string, string>>
+
+/** What the answer varies by is all that anybody says: that of the program, set before, is kept (RFC 9110, section 12.5.5). */
+export function withVaryOf(
+  response: { getHeader(name: string): number | string | string[] | undefined },
+  headers: Headers,
+): Headers {
+  const before = response.getHeader('vary')
+  const name =
+    before === undefined ? undefined : Object.keys(headers).find((known) => known.toLowerCase() === 'vary')
+  return name === undefined ? headers : { ...headers, [name]: `${before}, ${headers[name]}` }
+}

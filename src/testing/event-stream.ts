@@ -1,0 +1,75 @@
+/** An event as a client got it. */
+export interface ReceivedEvent {
+  /** Undefined when it has no name of its own; `EventSource` calls that one `message`. */
+  event: string | undefined
+  data: string
+  /** The id in this event's own block. */
+  id: string | undefined
+}
+
+/**
+ * Reads an event stream piece by piece, as browsers do.
+ * https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
+ */
+export class EventStreamReader {
+  readonly events: ReceivedEvent[] = []
+  readonly comments: string[] = []
+  /** What a browser would send as Last-Event-ID. */
+  lastEventId: string
+  /** The last delay that the stream told, in milliseconds. Null when it told none. */
+  retryMs: number | null = null
+  #rest = ''
+  #isFirst = true
+  #event = ''
+  #data: string[] = []
+  #id: string | undefined
+
+  /** A client that reconnects begins with the id it had. */
+  constructor(lastEventId = '') {
+    this.lastEventId = lastEventId
+  }
+
+  feed(text: string): void {
+    const all = this.#isFirst ? text.replace(/^\uFEFF/, '') : this.#rest + text
+    if (text !== '') this.#isFirst = false
+    // A CR at the end may be half of a line break.
+    const isCut = all.endsWith('\r')
+    const lines = (isCut ? all.slice(0, -1) : all).split(/\r\n|\r|\n/)
+    this.#rest = `${lines.pop()}${isCut ? '\r' : ''}`
+    for (const line of lines) this.#readLine(line)
+  }
+
+  #readLine(line: string): void {
+    if (line === '') {
+      this.#dispatch()
+      return
+    }
+    const colon = line.indexOf(':')
+    const name = colon === -1 ? line : line.slice(0, colon)
+    const value = colon === -1 ? '' : line.slice(colon + 1).replace(/^ /, '')
+    if (name === '') this.comments.push(value)
+    else this.#readField(name, value)
+  }
+
+  #readField(name: string, value: string): void {
+    if (name === 'event') this.#event = value
+    else if (name === 'data') this.#data.push(value)
+    else if (name === 'id' && !value.includes('\0')) this.#id = value
+    else if (name === 'retry' && /^\d+$/.test(value)) this.retryMs = Number(value)
+  }
+
+  #dispatch(): void {
+    const id = this.#id
+    if (id !== undefined) this.lastEventId = id
+    if (this.#data.length > 0) {
+      this.events.push({
+        event: this.#event === '' ? undefined : this.#event,
+        data: this.#data.join('\n'),
+        id,
+      })
+    }
+    this.#event = ''
+    this.#data = []
+    this.#id = undefined
+  }
+}
