@@ -215,10 +215,7 @@ describe('a refusal', () => {
   })
 
   it('leaves no listener on the connection, of pipelined requests either', async () => {
-    const { server, port, sluice } = await supervise({
-      limits: { maxConnections: 1 },
-      authorize: () => false,
-    })
+    const { server, port, sluice } = await supervise({ authorize: () => false })
     const counts: number[] = []
     server.on('request', (req) => counts.push(req.socket.listenerCount('close')))
     const client = await stalledClient(port, '')

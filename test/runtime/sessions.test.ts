@@ -227,11 +227,10 @@ it('sessions() tell who, where from and how each stream is', async () => {
   expect(sluice.session('nobody')).toBeNull()
 })
 
-it('a client that has left is no refusal without authorize: its handler is closed', () => {
+it('a client that has left already gets no stream, and leaves none', () => {
   const { sluice, open } = superviseFakes()
   const client = fakeClient()
   client.transport.isLostAtAttach = true
-  const { sse } = open(client)
-  expect(sse.phase).toBe('closed')
+  expect(open(client).sse).toBeNull()
   expect(sluice.stats()).toMatchObject({ open: 0, opened: 0, refused: { 'client-left': 1 } })
 })

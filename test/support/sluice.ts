@@ -124,6 +124,7 @@ export function fakeClient(
     transport,
     request: { method: 'GET', url: '/', header: (name) => headers[name], ...about },
     peer,
+    assertUnanswered() {},
     onGone: () => () => {},
     hangUp: () => void calls.push('hangUp'),
     cut: () => void calls.push('cut'),
