@@ -108,6 +108,7 @@ it('a dead socket and a client that does not read cost the others nothing', asyn
   const { sluice, url, port, opened } = await supervise(WIDE)
   const healthy = await connect(url)
   await stalledClient(port)
+  await until(() => opened.length === 2)
   const dead = await connect(url)
   await until(() => opened.length === 3)
   overfill(opened[1] as SSEHandler)
