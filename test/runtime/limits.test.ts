@@ -68,6 +68,54 @@ describe('maxConnections', () => {
   })
 })
 
+describe('a client that is back at the limit', () => {
+  const session = (name: string) => ({ headers: { session: name } })
+  const bySession = ({ headers }: IncomingMessage) => headers.session as string | undefined
+
+  it('takes its own session over: it takes the place of nobody', async () => {
+    const { sluice, url } = await supervise({ limits: { maxConnections: 2 }, sessionId: bySession })
+    const [old] = [await connect(url, session('a')), await connect(url, session('b'))]
+    expect((await connect(url, session('a'))).response.statusCode).toBe(200)
+    await until(() => old?.ended)
+    expect((await answerOf(url, session('c'))).status).toBe(503)
+    expect(sluice.sessions()).toHaveLength(2)
+  })
+
+  it('is one at a time: the same session asked for 20 times at once is no way round the limit', async () => {
+    let isHeld = false
+    const { sluice, url } = await supervise({
+      limits: { maxConnections: 2 },
+      sessionId: bySession,
+      authorize: () => (isHeld ? new Promise<true>(() => {}) : true),
+    })
+    await connect(url, session('a'))
+    await connect(url, session('b'))
+    isHeld = true
+    const answers = Array.from({ length: 20 }, () => answerOf(url, session('a')))
+    const refused = Promise.all(answers.slice(1).map((answer) => Promise.race([answer, answers[0]])))
+    await until(() => sluice.stats().authorizing > 0)
+    await until(() => (sluice.stats().refused['max-connections'] ?? 0) + sluice.stats().authorizing === 20)
+    expect(sluice.stats().authorizing).toBeLessThanOrEqual(2)
+    await sluice.shutdown()
+    await refused
+  })
+
+  it('is no way round the limit for one that never reads, either', async () => {
+    const { sluice, port, opened } = await supervise({
+      limits: { maxConnections: 2 },
+      sessionId: bySession,
+      ...WIDE,
+    })
+    for (let i = 0; i < 10; i += 1) {
+      await stalledClient(port, 'GET / HTTP/1.1\r\nHost: localhost\r\nSession: a\r\n\r\n')
+      await until(() => opened.length === i + 1)
+      const sse = opened.at(-1)
+      if (sse) overfill(sse)
+    }
+    expect(sluice.sessions().length).toBeLessThanOrEqual(4)
+  })
+})
+
 describe('Retry-After', () => {
   it('is retryAfterMs to twice that, and not the same for all', async () => {
     const { url } = await supervise({ limits: { maxConnections: 1, retryAfterMs: 100_000 } })
