@@ -138,7 +138,7 @@ export class Admission<Request> {
         (stream) => !stream.isClosing && (authorize !== null || stream.principal === principal),
       )
     } catch {
-      // It is asked again, and refused for that, when there is room.
+      // A hook that fails lets nobody in.
       return false
     }
   }
