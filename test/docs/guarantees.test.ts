@@ -31,3 +31,15 @@ describe('the guarantees', () => {
     },
   )
 })
+
+describe('the attacks that the docs name', () => {
+  const attacks = readPage('docs/security.md')
+    .text.split(/^## /m)
+    .slice(1)
+    .map((section) => [section.split('\n', 1)[0], section])
+    .filter(([title]) => title !== 'What is yours to do')
+
+  it.each(attacks)('have a test each: %s', (_, section) => {
+    expect(section?.match(REFERENCE)?.length ?? 0).toBeGreaterThan(0)
+  })
+})

@@ -7,6 +7,7 @@ import {
   createChannels,
   createMemoryLog,
   createProducerPool,
+  createSluice,
   debounce,
   type PipeOptions,
   SSEError,
@@ -18,6 +19,7 @@ import {
 import { describe, expect, it } from 'vitest'
 import { resolveChannelOptions } from '../../src/channel/options.js'
 import { type ResolvedOptions, resolveHandlerOptions } from '../../src/handler/options.js'
+import { resolveShutdownOptions } from '../../src/runtime/shutdown.js'
 import { codeIn, ROOT, readPage, tableRows } from './markdown.js'
 
 type Options = Record<string, unknown>
@@ -87,6 +89,13 @@ const takers: Taker[] = [
     take: createProducerPool,
     required: {},
   },
+  {
+    heading: 'createSluice',
+    file: 'src/runtime/options.ts',
+    take: (options) => createSluice(nested(options)),
+    required: { 'cors.origins': '*' },
+  },
+  { heading: 'shutdown', file: 'src/runtime/shutdown.ts', take: resolveShutdownOptions, required: {} },
 ]
 
 const page = readPage('docs/options.md')
@@ -99,7 +108,7 @@ describe.each(takers)('the options of $heading in the docs', ({ heading, file, t
 
   it('are those it takes', () => {
     const own = rows.map(({ name }) => name.split('.')[0])
-    const names = heading === 'createChannels' ? [...own, ...channelOptions()] : own
+    const names = [...own, ...inherited(heading)]
     expect(namesExpected(() => take({ ...required, nonsense: 1 })).sort()).toEqual([...new Set(names)].sort())
   })
 
@@ -162,6 +171,13 @@ it.each(['gap', 'wait'] as const)(
   },
 )
 
+it('the default of cors.maxAgeSeconds in the docs is that of the source', () => {
+  const inDocs = documented('createSluice')
+    .filter(({ name }) => name === 'cors.maxAgeSeconds')
+    .map(({ name, fallback }) => [name, meaningOf(fallback)] as [string, unknown])
+  expect(new Map(inDocs)).toEqual(defaultsIn('src/runtime/cors.ts'))
+})
+
 it('the options of subscribe in the docs are those it takes', () => {
   const taken: Record<keyof SubscribeOptions, true> = {
     events: true,
@@ -179,10 +195,17 @@ it('the options of pipe in the docs are those it takes', () => {
   expect(documented('pipe').map(({ name }) => name)).toEqual(Object.keys(taken))
 })
 
-/** The names of those options of a channel that `createChannels` passes on. */
-function channelOptions(): string[] {
-  const names = documented('createChannel').map(({ name }) => name.split('.')[0] as string)
-  return [...new Set(names)].filter((name) => name !== 'log')
+/** The names of those options that are passed on, to each channel or to each connection. */
+function inherited(heading: string): string[] {
+  const [of, without] =
+    heading === 'createChannels'
+      ? ['createChannel', ['log']]
+      : heading === 'createSluice'
+        ? ['createSSEHandler', ['log', 'sessionId']]
+        : [null, []]
+  if (of === null) return []
+  const names = documented(of).map(({ name }) => name.split('.')[0] as string)
+  return [...new Set(names)].filter((name) => !without.includes(name))
 }
 
 function documented(heading: string): Documented[] {
@@ -198,7 +221,7 @@ function nested(options: Options): Options {
   const result: Options = {}
   for (const [path, value] of Object.entries(options)) {
     const [name = '', member] = path.split('.')
-    result[name] = member === undefined ? value : { [member]: value }
+    result[name] = member === undefined ? value : { ...(result[name] as Options), [member]: value }
   }
   return result
 }
@@ -246,9 +269,12 @@ function evaluated(
   if (expression === 'Number.POSITIVE_INFINITY') return Number.POSITIVE_INFINITY
   const choice = /^'(\w+)'$/.exec(expression)?.[1]
   if (choice !== undefined) return choice
-  const factors = expression
-    .split(' * ')
-    .map((factor) => Number((constants.get(factor) ?? factor).replaceAll('_', '')))
+  const factors = expression.split(' * ').map((factor): number => {
+    const constant = constants.get(factor)
+    return constant === undefined
+      ? Number(factor.replaceAll('_', ''))
+      : (evaluated(constant, constants) as number)
+  })
   return factors.reduce((product, factor) => product * factor, 1)
 }
 
