@@ -1,11 +1,17 @@
 import { defineConfig } from 'tsup'
 
 const shared = {
-  entry: { index: 'src/index.ts', testing: 'src/testing/index.ts' },
+  entry: {
+    index: 'src/index.ts',
+    fastify: 'src/fastify/index.ts',
+    opentelemetry: 'src/opentelemetry/index.ts',
+    prometheus: 'src/prometheus/index.ts',
+    testing: 'src/testing/index.ts',
+  },
   target: 'node20' as const,
   dts: true,
   sourcemap: true,
-  // A subpath imports the package itself, so that there is one class of each name, whoever imports what.
+  // A subpath imports the core by its name: with a copy of it, a channel would not know the subpath's handlers.
   external: ['sluice'],
 }
 

@@ -3,8 +3,10 @@ import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
   resolve: {
-    // The longer name first: an alias stands for what begins with it, too.
-    alias: { 'sluice/testing': source('testing/index.ts'), sluice: source('index.ts') },
+    alias: [
+      { find: /^sluice$/, replacement: source('index.ts') },
+      { find: /^sluice\/(\w+)$/, replacement: source('$1/index.ts') },
+    ],
   },
   test: {
     include: ['test/**/*.test.ts'],

@@ -9,6 +9,10 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 
 /** The rooms of src/, from the top down. A room imports from itself and from those below it. */
 const ROOMS = [
+  'fastify',
+  'opentelemetry',
+  'prometheus',
+  'metrics',
   'testing',
   'index',
   'runtime',
@@ -39,6 +43,17 @@ const PACKAGES: Record<string, (file: string) => boolean> = {
   eventemitter3: (file) => ['channel', 'handler'].includes(roomOf(file)),
   'p-queue': (file) => file === 'producers/pool.ts',
 }
+
+/** The rooms that are a subpath of their own, with the optional peer that each is for. */
+const SUBPATHS: Record<string, string | null> = {
+  fastify: 'fastify',
+  opentelemetry: '@opentelemetry/api',
+  prometheus: 'prom-client',
+  testing: null,
+}
+/** The room that subpaths share. */
+const SHARED = 'metrics'
+const PEERS = Object.values(SUBPATHS).filter((peer) => peer !== null)
 
 interface SourceFile {
   /** The path below src/, with slashes. */
@@ -107,6 +122,14 @@ function isOfNode(specifier: string): boolean {
   return specifier.startsWith('node:') || builtinModules.includes(specifier.split('/')[0] as string)
 }
 
+function isAllowed(specifier: string, path: string): boolean {
+  // What two subpaths share is in each of them, so it takes only types of the core.
+  if (roomOf(path) === SHARED) return specifier === 'sluice'
+  const peer = SUBPATHS[roomOf(path)]
+  if (peer !== undefined && (specifier === 'sluice' || specifier === peer)) return true
+  return PACKAGES[specifier]?.(path) === true
+}
+
 /** Each import of src/ that breaks a rule, as a line that names it. */
 function importsThat(breakRule: (specifier: string, file: SourceFile) => boolean): string[] {
   return files.flatMap((file) =>
@@ -141,19 +164,31 @@ describe('the rooms of src/', () => {
 
 describe('what comes from outside', () => {
   it('is three packages at run time', () => {
-    const { dependencies, peerDependencies, optionalDependencies } = JSON.parse(
+    const { dependencies, peerDependencies, peerDependenciesMeta, optionalDependencies } = JSON.parse(
       readFileSync(join(root, 'package.json'), 'utf8'),
     )
     expect(Object.keys(dependencies).sort()).toEqual(Object.keys(PACKAGES).sort())
-    expect({ peerDependencies, optionalDependencies }).toEqual({})
+    expect(optionalDependencies).toBeUndefined()
+    expect(Object.keys(peerDependencies).sort()).toEqual([...PEERS].sort())
+    expect(Object.keys(peerDependenciesMeta).sort()).toEqual([...PEERS].sort())
+    expect(Object.values(peerDependenciesMeta)).toEqual(PEERS.map(() => ({ optional: true })))
   })
 
   it('is imported only where it belongs', () => {
     const misplaced = importsThat(
-      (specifier, file) =>
-        !isRelative(specifier) && !isOfNode(specifier) && PACKAGES[specifier]?.(file.path) !== true,
+      (specifier, file) => !isRelative(specifier) && !isOfNode(specifier) && !isAllowed(specifier, file.path),
     )
     expect(misplaced).toEqual([])
+  })
+
+  it('is the core itself for a subpath, by its name, so that there is one copy of it', () => {
+    const inside = importsThat(
+      (specifier, file) =>
+        roomOf(file.path) in SUBPATHS &&
+        isRelative(specifier) &&
+        ![roomOf(file.path), SHARED].includes(roomOf(targetOf(file, specifier))),
+    )
+    expect(inside).toEqual([])
   })
 
   it('is all of use', () => {
@@ -161,8 +196,11 @@ describe('what comes from outside', () => {
     expect(Object.keys(PACKAGES).filter((name) => !used.has(name))).toEqual([])
   })
 
-  it('is of Node in the transports for Node, what is asked of Linux, and the diagnostics channels only', () => {
-    const ofNode = importsThat((specifier, file) => isOfNode(specifier) && !OF_NODE.includes(file.path))
+  it('is of Node in the transports and subpaths for Node, what is asked of Linux, and the diagnostics channels only', () => {
+    const ofNode = importsThat(
+      (specifier, file) =>
+        isOfNode(specifier) && !OF_NODE.includes(file.path) && !(roomOf(file.path) in SUBPATHS),
+    )
     expect(ofNode).toEqual(['src/runtime/lifecycle.ts imports node:diagnostics_channel'])
   })
 })
@@ -215,7 +253,7 @@ describe('SSE text', () => {
 describe('the transport', () => {
   it('is written to by the pump and by nothing else', () => {
     const callers = files
-      .filter(({ path }) => !['transport', 'wire'].includes(roomOf(path)))
+      .filter(({ path }) => !['testing', 'transport', 'wire'].includes(roomOf(path)))
       .flatMap(({ path, tree }) =>
         nodesOf(tree)
           .filter(ts.isPropertyAccessExpression)

@@ -50,8 +50,8 @@ export interface SSEHandlerOptions<Events extends object = EventMap> {
    */
   firstEvent?: EventInput | false | undefined
   /**
-   * More headers of the response. `Content-Type` and what concerns the length and coding of the body cannot be set; a
-   * `Cache-Control` has to say `no-transform` itself. Default: none.
+   * More headers of the response. `Content-Type`, what concerns the length and coding of the body, and what concerns one
+   * connection, such as `Keep-Alive`, cannot be set; a `Cache-Control` has to say `no-transform` itself. Default: none.
    */
   headers?: Readonly<Record<string, string>> | undefined
   /**

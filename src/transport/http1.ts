@@ -40,6 +40,9 @@ export function http1Exchange(request: StreamRequest, req: IncomingMessage, res:
   }
 }
 
+/** How often to look whether a middleware has let the first bytes out. */
+const LOOK_MS = 50
+
 /** A response of `node:http` or `node:https`. */
 export class Http1Transport implements Transport {
   readonly #req: IncomingMessage
@@ -52,6 +55,9 @@ export class Http1Transport implements Transport {
   #isHeadOut = false
   /** Whether the connection has ended the response itself. */
   #isEnded = false
+  /** Bytes of the first write while a middleware keeps them. */
+  #keptBytes = 0
+  #look: NodeJS.Timeout | undefined
 
   constructor(req: IncomingMessage, res: ServerResponse) {
     this.#req = req
@@ -61,6 +67,7 @@ export class Http1Transport implements Transport {
   get pendingBytes(): number {
     // The response of a pipelined request waits for the one before it, not for the peer.
     if (this.#res.socket === null) return 0
+    if (this.#keptBytes > 0) return this.#keptBytes
     // Node itself reads this when it decides whether a socket timed out (lib/net.js, _onTimeout): writableLength
     // falls only when a whole chunk has been taken, this with every byte. Over TLS the handle is around that of TCP,
     // and its own figure does not fall before all is taken, either.
@@ -108,10 +115,7 @@ export class Http1Transport implements Transport {
     }
     if (this.#head !== null) this.#writeHead(this.#head)
     if (res.write !== ServerResponse.prototype.write) {
-      // A middleware has replaced it, and may pass neither a callback nor the result on.
-      const result: unknown = res.write(chunk.bytes)
-      this.#isWaiting = typeof result === 'boolean' ? !result : res.writableNeedDrain
-      if (this.#isWaiting) res.once('drain', this.#onTaken)
+      this.#writeReplaced(chunk)
     } else if (this.#isHeadOut && res.socket !== null) {
       const { socket } = res
       // The response would hand the kernel four pieces, framing included, where one does.
@@ -124,6 +128,37 @@ export class Http1Transport implements Transport {
     return !this.#isWaiting
   }
 
+  /** A middleware has replaced `write`, and may pass neither a callback nor the result on. */
+  #writeReplaced(chunk: Chunk): void {
+    const res = this.#res as ServerResponse & { flush?: () => void }
+    const { bytesWritten } = this.#req.socket
+    const result: unknown = res.write(chunk.bytes)
+    // What compresses has it, by the custom of compression of Express.
+    res.flush?.()
+    if (!this.#isHeadOut && this.#req.socket.bytesWritten === bytesWritten) {
+      this.#waitForFirst(chunk, bytesWritten)
+      return
+    }
+    this.#isHeadOut = true
+    this.#isWaiting = typeof result === 'boolean' ? !result : res.writableNeedDrain
+    if (this.#isWaiting) res.once('drain', this.#onTaken)
+  }
+
+  /** A middleware that takes the head in and lets nothing out may keep all of it: that is a stall, and no progress. */
+  #waitForFirst(chunk: Chunk, bytesWritten: number): void {
+    this.#keptBytes = chunk.byteLength
+    this.#look = setInterval(() => {
+      if (this.#req.socket.bytesWritten === bytesWritten) return
+      this.#stopLooking()
+      this.#onTaken()
+    }, LOOK_MS).unref()
+  }
+
+  #stopLooking(): void {
+    this.#keptBytes = 0
+    clearInterval(this.#look)
+  }
+
   #writeHead(headers: Readonly<Record<string, string>>): ServerResponse {
     this.#head = null
     for (const name of HEADERS_TO_REMOVE) this.#res.removeHeader(name)
@@ -132,7 +167,8 @@ export class Http1Transport implements Transport {
 
   end(): void {
     this.#isEnded = true
-    this.#res.end(() => this.#sink?.ended())
+    // No callback: a middleware that has replaced end() may write it as the last chunk. That of express-session does.
+    this.#res.once('finish', this.#onFinish).end()
   }
 
   reset(): void {
@@ -151,6 +187,8 @@ export class Http1Transport implements Transport {
     this.#req.socket.off('close', this.#onClose)
     this.#res.off('close', this.#onClose)
     this.#res.off('drain', this.#onTaken)
+    this.#res.off('finish', this.#onFinish)
+    this.#stopLooking()
   }
 
   /** Called a tick late for a write that the kernel took at once: another may be pending by then. */
@@ -164,6 +202,8 @@ export class Http1Transport implements Transport {
     this.#isHeadOut = true
     this.#sink?.roomMade()
   }
+
+  readonly #onFinish = (): void => this.#sink?.ended()
 
   readonly #onClose = (): void => {
     const error = this.#req.socket.errored ?? this.#res.errored ?? undefined

@@ -13,12 +13,17 @@ export const STREAM_HEADERS: Readonly<Record<string, string>> = Object.freeze({
 /** Headers that an earlier middleware may have set and that an event stream cannot have. */
 export const HEADERS_TO_REMOVE = ['Content-Length', 'Content-Encoding', 'ETag'] as const
 
+/** What the stream itself decides, and what concerns one hop, which HTTP/2 forbids (RFC 9113, section 8.2.2). */
 const OURS: ReadonlySet<string> = new Set([
   'content-type',
   'content-length',
   'content-encoding',
   'transfer-encoding',
   'connection',
+  'keep-alive',
+  'proxy-connection',
+  'upgrade',
+  'te',
 ])
 
 /** A header's name and value as HTTP has them (RFC 9110, sections 5.1 and 5.5). */

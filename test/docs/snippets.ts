@@ -120,7 +120,11 @@ export function lastIdOf(body: string): string | undefined {
 /** The program as Node runs it. */
 export function asJavaScript({ dialect, code }: Snippet): string {
   if (dialect !== 'ts') return code
-  const compilerOptions = { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022 }
+  const compilerOptions = {
+    module: ts.ModuleKind.ESNext,
+    target: ts.ScriptTarget.ES2022,
+    experimentalDecorators: true,
+  }
   return ts.transpileModule(code, { compilerOptions }).outputText
 }
 
@@ -139,6 +143,8 @@ export function typeErrorsOf(paths: string[], dialect: Dialect): string[] {
     exactOptionalPropertyTypes: true,
     noUncheckedIndexedAccess: true,
     noUnusedLocals: true,
+    // For NestJS.
+    experimentalDecorators: true,
     // JavaScript cannot say what type a parameter or a caught error has.
     noImplicitAny: dialect === 'ts',
     useUnknownInCatchVariables: dialect === 'ts',

@@ -1,0 +1,1 @@
+export { type FastifySSEOptions, fastifySSE, type StreamOpener } from './plugin.js'

@@ -1,0 +1,11 @@
+import { createServer } from 'node:http'
+import { createSSEHandler } from 'sluice'
+import { lookUpSession, play, ready, TEXT } from './stage.js'
+
+const server = createServer(async (req, res) => {
+  await lookUpSession()
+  if (req.url === '/text') res.end(TEXT)
+  else play(createSSEHandler(req, res))
+})
+
+server.listen(0, '127.0.0.1', () => ready(server))

@@ -1,0 +1,1 @@
+export default { compress: process.argv.includes('compression') }
