@@ -41,7 +41,7 @@ export function http1Exchange(request: StreamRequest, req: IncomingMessage, res:
 }
 
 /** A response of `node:http` or `node:https`. */
-export class Http1Transport implements Transport {
+class Http1Transport implements Transport {
   readonly #req: IncomingMessage
   readonly #res: ServerResponse
   #sink: TransportSink | null = null
