@@ -41,6 +41,9 @@ interface Candidate<Request> {
   readonly request: Request
   readonly options: OpenOptions
   principal: string | null
+  isAuthorized: boolean
+  /** The session it takes over, when there is no room for another stream. */
+  takesOver: string | null
   /** For whatever it is answered. */
   headers: Readonly<Record<string, string>>
 }
@@ -52,6 +55,8 @@ export class Admission<Request> {
   /** Who a log was first opened for: it is nobody else's history. */
   readonly #ownerOfLog = new WeakMap<EventLog, string>()
   #authorizing = 0
+  /** Sessions that are taken over beyond the limit, by requests that wait for `authorize`. */
+  readonly #takingOver = new Set<string>()
   #heldBytes = 0
   #heldBytesAt = Number.NEGATIVE_INFINITY
 
@@ -76,10 +81,18 @@ export class Admission<Request> {
     options: OpenOptions,
   ): SSEHandler | null | Promise<SSEHandler | null> {
     checkOpenOptions(options)
-    const candidate: Candidate<Request> = { exchange, request, options, principal: null, headers: {} }
+    const { authorize } = this.#options
+    const candidate: Candidate<Request> = {
+      exchange,
+      request,
+      options,
+      principal: null,
+      isAuthorized: authorize === null,
+      takesOver: null,
+      headers: {},
+    }
     this.#sluice.lifecycle.tell('establishing', () => fieldsOf(exchange))
     if (!this.#passesOrigin(candidate) || !this.#passesLimits(candidate)) return null
-    const { authorize } = this.#options
     return authorize === null ? this.#enter(candidate) : this.#authorize(candidate, authorize)
   }
 
@@ -123,23 +136,30 @@ export class Admission<Request> {
   #passesLimits(candidate: Candidate<Request>): boolean {
     const cause = this.#sluice.stopping.aborted ? 'shutting-down' : this.#overload()
     // A client that is back before its old stream is known to be dead takes nobody's place.
-    if (cause === null || (cause === 'max-connections' && this.#replaces(candidate))) return true
+    candidate.takesOver = cause === 'max-connections' ? this.#takenOver(candidate) : null
+    if (cause === null || candidate.takesOver !== null) return true
     this.#refuse(candidate, cause)
     return false
   }
 
-  #replaces({ request, options, principal }: Candidate<Request>): boolean {
-    const { onOpenSession, sessionId, authorize } = this.#options
-    if (onOpenSession !== 'replace') return false
+  /**
+   * The open session that a request beyond the limit would take over; null when there is none. One at a time for each
+   * session, and none while an older stream of it drains: or the limit would be none.
+   */
+  #takenOver({ request, options, principal, isAuthorized }: Candidate<Request>): string | null {
+    const { onOpenSession, sessionId } = this.#options
+    if (onOpenSession !== 'replace') return null
     try {
       const name = options.sessionId ?? named('sessionId', sessionId?.(request))
-      const open = name === undefined ? [] : this.#sluice.streams.ofSession(name)
-      return open.some(
-        (stream) => !stream.isClosing && (authorize !== null || stream.principal === principal),
+      if (name === undefined || this.#takingOver.has(name)) return null
+      const open = this.#sluice.streams.ofSession(name)
+      const isItsOwn = open.every(
+        (stream) => !stream.isClosing && (!isAuthorized || stream.principal === principal),
       )
+      return open.length > 0 && isItsOwn ? name : null
     } catch {
       // A hook that fails lets nobody in.
-      return false
+      return null
     }
   }
 
@@ -156,14 +176,18 @@ export class Admission<Request> {
     const { exchange, request } = candidate
     const { authorizeTimeoutMs, clock } = this.#options
     const patience = { timeoutMs: authorizeTimeoutMs, clock, stopping: this.#sluice.stopping }
+    const { takesOver } = candidate
     this.#authorizing += 1
+    if (takesOver !== null) this.#takingOver.add(takesOver)
     const outcome = await authorized(exchange, request, authorize, patience).finally(() => {
       this.#authorizing -= 1
+      if (takesOver !== null) this.#takingOver.delete(takesOver)
     })
     // The program has had time to answer something else.
     exchange.assertUnanswered()
     if ('refused' in outcome) return this.#refuse(candidate, outcome.refused, outcome.error)
     candidate.principal = outcome.principal
+    candidate.isAuthorized = true
     return this.#passesLimits(candidate) ? this.#enter(candidate) : null
   }
 
@@ -191,7 +215,11 @@ export class Admission<Request> {
     // Before anything that runs code of the user, which may close it.
     this.#sluice.opened(stream)
     const gone = oldest === null ? replaced : [...replaced, oldest]
-    for (const old of gone) void old.handler.close({ reason: 'replaced' })
+    for (const old of gone) {
+      // There is no room for a stream that drains.
+      if (candidate.takesOver !== null) old.handler.abort('replaced')
+      else void old.handler.close({ reason: 'replaced' })
+    }
     return handler
   }
 
