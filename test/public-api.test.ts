@@ -2,6 +2,8 @@ import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import * as sluice from 'sluice'
+import * as opentelemetry from 'sluice/opentelemetry'
+import * as prometheus from 'sluice/prometheus'
 import * as testing from 'sluice/testing'
 import ts from 'typescript'
 import { describe, expect, it } from 'vitest'
@@ -42,6 +44,7 @@ const VALUES = [
   'createChannel',
   'createChannels',
   'createFetchHandler',
+  'createHealthHandler',
   'createHttp2SSEHandler',
   'createMemoryLog',
   'createProducerPool',
@@ -94,6 +97,8 @@ const TYPES = [
   'GuardedServer',
   'Health',
   'HeartbeatOptions',
+  'HttpRequest',
+  'HttpResponse',
   'LifecycleStage',
   'LimitsOptions',
   'Logger',
@@ -154,6 +159,11 @@ const TYPES = [
 describe('the public interface', () => {
   it('has these values and no others', () => {
     expect(Object.keys(sluice).sort()).toEqual(VALUES)
+  })
+
+  it('has these values in its subpaths', () => {
+    expect(Object.keys(prometheus).sort()).toEqual(['createMetricsHandler', 'registerMetrics'])
+    expect(Object.keys(opentelemetry)).toEqual(['observeMetrics'])
   })
 
   it('has these values in sluice/testing and no others', () => {

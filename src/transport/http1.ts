@@ -44,7 +44,7 @@ export function http1Exchange(request: StreamRequest, req: IncomingMessage, res:
 const LOOK_MS = 50
 
 /** A response of `node:http` or `node:https`. */
-export class Http1Transport implements Transport {
+class Http1Transport implements Transport {
   readonly #req: IncomingMessage
   readonly #res: ServerResponse
   #sink: TransportSink | null = null

@@ -55,7 +55,7 @@ export function http2Exchange(
 }
 
 /** A stream of `node:http2`. The session is left alone: what happens to it the stream tells. */
-export class Http2Transport implements Transport {
+class Http2Transport implements Transport {
   readonly #stream: ServerHttp2Stream
   readonly #compat: Compat | null
   #sink: TransportSink | null = null
