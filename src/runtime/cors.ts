@@ -16,7 +16,7 @@ export interface CorsOptions {
 }
 
 /** What a request gets: headers for its answer, or no stream at all. */
-export interface CorsVerdict {
+interface CorsVerdict {
   kind: 'allowed' | 'preflight' | 'refused'
   headers: Readonly<Record<string, string>>
 }
