@@ -3,9 +3,13 @@ import { textOf } from '../errors.js'
 
 /** What a logger has to have; pino's and those like it fit. It may throw: nobody notices. */
 export interface Logger {
+  /** What happens often, such as heartbeats. */
   debug(fields: object, message: string): void
+  /** What opens and ends. */
   info(fields: object, message: string): void
+  /** What somebody may want to look at, such as a refusal. */
   warn(fields: object, message: string): void
+  /** What failed in the program. */
   error(fields: object, message: string): void
 }
 

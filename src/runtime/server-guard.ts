@@ -4,6 +4,7 @@ import type { Lifecycle } from './lifecycle.js'
 /** What is used of a server: those of `node:net`, `node:http`, `node:https` and `node:http2` have it. */
 export interface GuardedServer {
   maxConnections?: number | undefined
+  /** Told of each connection that the server drops. */
   on(event: 'drop', listener: () => void): unknown
 }
 

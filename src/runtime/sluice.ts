@@ -181,6 +181,7 @@ export class Sluice<Request = NodeRequest, Waits extends boolean = false> {
     }
   }
 
+  /** Whether this process can take more streams: for a load balancer. */
   health(): Health {
     const { maxConnections, maxBytes } = this.#options
     const heldBytes = this.#admission.countHeldBytes()
