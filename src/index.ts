@@ -56,6 +56,7 @@ export {
   type WireTarget,
   wire,
 } from './producers/wire.js'
+export type { OpenOptions } from './runtime/admission.js'
 export type { ClientKind } from './runtime/client-kind.js'
 export type { CorsOptions } from './runtime/cors.js'
 export { createSluice } from './runtime/create-sluice.js'
@@ -64,7 +65,13 @@ export type { Authorization, LimitsOptions, SluiceOptions } from './runtime/opti
 export type { RefusalCause } from './runtime/refusal.js'
 export type { GuardedServer } from './runtime/server-guard.js'
 export type { ShutdownOptions, ShutdownReport } from './runtime/shutdown.js'
-export { type Health, type Opened, type OpenOptions, Sluice, type SluiceStats } from './runtime/sluice.js'
+export {
+  type Health,
+  type Opened,
+  type Responded,
+  Sluice,
+  type SluiceStats,
+} from './runtime/sluice.js'
 export type { SessionStatus } from './runtime/supervised.js'
 export type { Counters, DurationHistogram } from './runtime/totals.js'
 export type { Exchange, Peer } from './transport/exchange.js'

@@ -26,7 +26,13 @@ const ROOMS = [
 const GROUND = ['errors.ts', 'clock.ts', 'options.ts', 'close-reason.ts']
 
 /** Who may import modules of Node. */
-const OF_NODE = ['transport/node.ts', 'transport/http1.ts', 'transport/http2.ts', 'transport/linux.ts']
+const OF_NODE = [
+  'transport/node.ts',
+  'transport/http1.ts',
+  'transport/http2.ts',
+  'transport/linux.ts',
+  'transport/responses.ts',
+]
 
 /** Who may import a package, and which packages there are. */
 const PACKAGES: Record<string, (file: string) => boolean> = {

@@ -108,6 +108,7 @@ const TYPES = [
   'RefusalCause',
   'ReplayOptions',
   'RequestOptions',
+  'Responded',
   'SSEErrorCode',
   'SSEErrorOptions',
   'SSEHandlerEvents',

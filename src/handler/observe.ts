@@ -29,4 +29,6 @@ export interface Observable {
   /** The log it reads from, its own or a channel's; null when it reads none. */
   readonly log: EventLog | null
   observe(observer: ConnectionObserver): void
+  /** Takes the place of `drainMs`, until the end has begun. */
+  drainWithin(ms: number): void
 }

@@ -112,7 +112,8 @@ export interface ResolvedOptions {
 }
 
 const KiB = 1024
-const KNOWN: ReadonlySet<string> = new Set([
+/** The names of the options of a connection. */
+export const HANDLER_OPTIONS: ReadonlySet<string> = new Set([
   'sessionId',
   'log',
   'replay',
@@ -142,7 +143,7 @@ export function resolveHandlerOptions(options: SSEHandlerOptions<object> | undef
 
 function resolve(options: SSEHandlerOptions<object>): ResolvedOptions {
   const { heartbeat = {} } = options
-  knownOptions('createSSEHandler', options, KNOWN)
+  knownOptions('createSSEHandler', options, HANDLER_OPTIONS)
   knownOptions('heartbeat', heartbeat, KNOWN_HEARTBEAT)
   return {
     sessionId: checkedSessionId(options.sessionId),

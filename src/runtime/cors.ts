@@ -1,5 +1,6 @@
 import { SSEError, shown } from '../errors.js'
 import { knownOptions, wholeNumber } from '../options.js'
+import { isHeaderName } from '../wire/headers.js'
 import type { StreamRequest } from '../wire/request.js'
 
 /** Which pages of other origins may read streams (Fetch standard, section 3.2: the CORS protocol). */
@@ -15,9 +16,10 @@ export interface CorsOptions {
 }
 
 /** What a request gets: headers for its answer, or no stream at all. */
-export type CorsVerdict =
-  | { kind: 'allowed' | 'preflight'; headers: Readonly<Record<string, string>> }
-  | { kind: 'refused' }
+export interface CorsVerdict {
+  kind: 'allowed' | 'preflight' | 'refused'
+  headers: Readonly<Record<string, string>>
+}
 
 export type CorsRules = (request: StreamRequest) => CorsVerdict
 
@@ -32,6 +34,18 @@ export function resolveCors(options: CorsOptions): CorsRules {
   const { origins, credentials = false, headers = [] } = options
   const maxAge = wholeNumber('cors.maxAgeSeconds', options.maxAgeSeconds, 600, { min: 0 })
   const isAllowed = originTest(origins)
+  if (typeof credentials !== 'boolean') {
+    throw new SSEError(
+      'ERR_SSE_INVALID_OPTION',
+      `Option cors.credentials is ${shown(credentials)}; expected true or false.`,
+    )
+  }
+  if (!Array.isArray(headers) || !headers.every((name) => isHeaderName(name))) {
+    throw new SSEError(
+      'ERR_SSE_INVALID_OPTION',
+      `Option cors.headers is ${shown(headers)}; expected an array of names of headers.`,
+    )
+  }
   if (origins === '*' && credentials) {
     throw new SSEError(
       'ERR_SSE_INVALID_OPTION',
@@ -43,16 +57,19 @@ export function resolveCors(options: CorsOptions): CorsRules {
     'Access-Control-Allow-Headers': [...STREAM_REQUEST_HEADERS, ...headers].join(', '),
     'Access-Control-Max-Age': String(maxAge),
   }
+  // Whatever the answer is, it is of this origin (Fetch standard, section 3.2.5).
+  const vary: Record<string, string> = origins === '*' ? {} : { Vary: 'Origin' }
   return (request) => {
     const origin = request.header('origin')
     const isPreflight =
       request.method === 'OPTIONS' && request.header('access-control-request-method') !== undefined
     // Browsers name the origin of every request from elsewhere; without one there is nothing to check.
-    if (origin === undefined) return { kind: 'allowed', headers: {} }
-    if (!isSameOrigin(origin, request) && !isAllowed(origin)) return { kind: 'refused' }
+    if (origin === undefined) return { kind: 'allowed', headers: vary }
+    if (!isSameOrigin(origin, request) && !isAllowed(origin)) return { kind: 'refused', headers: vary }
     const answer = {
+      ...vary,
       'Access-Control-Allow-Origin': origins === '*' ? '*' : origin,
-      ...(origins !== '*' && { Vary: 'Origin' }),
+      'Access-Control-Expose-Headers': 'Retry-After',
       ...(credentials && { 'Access-Control-Allow-Credentials': 'true' }),
     }
     return isPreflight

@@ -14,6 +14,7 @@ export function createSluice<Request = NodeRequest>(
 export function createSluice<Request = NodeRequest>(
   options?: SluiceOptions<Request> & { authorize?: undefined },
 ): Sluice<Request>
+export function createSluice<Request = NodeRequest>(options: SluiceOptions<Request>): Sluice<Request, boolean>
 export function createSluice<Request>(options: SluiceOptions<Request> = {}): Sluice<Request, boolean> {
   return new Sluice(options)
 }

@@ -14,7 +14,7 @@ const STAGES = {
   /** A request for a stream came in. */
   establishing: ['debug', 'sse stream is being established'],
   /** It got no stream. */
-  refused: ['warn', 'sse stream was refused'],
+  refused: ['info', 'sse stream was refused'],
   /** The stream is open. */
   established: ['info', 'sse stream is established'],
   /** A heartbeat was written. */

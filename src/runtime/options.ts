@@ -1,6 +1,6 @@
 import { type Clock, systemClock } from '../clock.js'
 import { SSEError, shown } from '../errors.js'
-import { resolveHandlerOptions, type SSEHandlerOptions } from '../handler/options.js'
+import { HANDLER_OPTIONS, resolveHandlerOptions, type SSEHandlerOptions } from '../handler/options.js'
 import { delayMs, knownOptions, oneOf, wholeNumber } from '../options.js'
 import { type CorsOptions, type CorsRules, resolveCors } from './cors.js'
 import type { Logger } from './lifecycle.js'
@@ -55,7 +55,8 @@ export interface SluiceOptions<Request = unknown> extends Omit<SSEHandlerOptions
    */
   onOpenSession?: 'replace' | 'refuse' | 'allow' | undefined
   /**
-   * Milliseconds without an event after which a stream is closed with the reason `idle`, at the latest after 9/8 of it.
+   * Milliseconds without an event after which a stream is closed with the reason `idle`, after 9/8 of it and some
+   * seconds at the latest.
    * Heartbeats and comments are no events. 1 to 2,147,483,647, or Infinity. Default 600,000.
    */
   idleMs?: number | undefined
@@ -105,11 +106,27 @@ const KNOWN_LIMITS: ReadonlySet<string> = new Set([
   'retryAfterMs',
 ])
 
+const OF_ONE_STREAM = ['sessionId', 'log']
+const KNOWN: ReadonlySet<string> = new Set([
+  ...[...HANDLER_OPTIONS].filter((name) => !OF_ONE_STREAM.includes(name)),
+  'limits',
+  'key',
+  'authorize',
+  'authorizeTimeoutMs',
+  'cors',
+  'sessionId',
+  'onOpenSession',
+  'idleMs',
+  'lifetimeMs',
+  'sweepMs',
+  'logger',
+])
+
 /** Checks the options and fills in the defaults; throws ERR_SSE_INVALID_OPTION. */
 export function resolveSluiceOptions<Request>(
   options: SluiceOptions<Request>,
 ): ResolvedSluiceOptions<Request> {
-  if (options === null || typeof options !== 'object') knownOptions('createSluice', options, new Set())
+  knownOptions('createSluice', options, KNOWN)
   const {
     limits = {},
     key,
@@ -148,12 +165,31 @@ export function resolveSluiceOptions<Request>(
     idleMs: wholeNumber('idleMs', idleMs, 600_000, orNever),
     lifetimeMs: wholeNumber('lifetimeMs', lifetimeMs, 3_600_000, orNever),
     sweepMs: wholeNumber('sweepMs', sweepMs, 5000, { ...orNever, min: 1000 }),
-    logger: logger ?? null,
-    clock: clock ?? systemClock,
+    logger: withMethods('logger', logger, ['debug', 'info', 'warn', 'error']),
+    clock: withMethods('clock', clock, ['now', 'setTimeout', 'clearTimeout']) ?? systemClock,
   }
 }
 
 function hook<Hook>(name: string, value: Hook | undefined): Hook | null {
   if (value === undefined || typeof value === 'function') return value ?? null
   throw new SSEError('ERR_SSE_INVALID_OPTION', `Option ${name} is ${shown(value)}; expected a function.`)
+}
+
+function withMethods<Port extends object>(
+  name: string,
+  value: Port | undefined,
+  methods: (keyof Port & string)[],
+): Port | null {
+  if (value === undefined) return null
+  if (
+    typeof value === 'object' &&
+    value !== null &&
+    methods.every((method) => typeof value[method] === 'function')
+  ) {
+    return value
+  }
+  throw new SSEError(
+    'ERR_SSE_INVALID_OPTION',
+    `Option ${name} is ${shown(value)}; expected an object with the methods ${methods.join(', ')}.`,
+  )
 }

@@ -3,7 +3,7 @@ import type { Lifecycle } from './lifecycle.js'
 
 /** What is used of a server: those of `node:net`, `node:http`, `node:https` and `node:http2` have it. */
 export interface GuardedServer {
-  maxConnections: number
+  maxConnections?: number | undefined
   on(event: 'drop', listener: () => void): unknown
 }
 
@@ -31,5 +31,6 @@ export async function attachServer(
     lifecycle.log('warn', fields, 'sse limit is above the limit of open files; raise ulimit -n, or lower it')
   }
   // Node leaves it undefined, and takes what the system gives.
-  if (!(server.maxConnections > 0)) server.maxConnections = Math.min(maxStreams + OTHER_CONNECTIONS, most)
+  if (server.maxConnections === undefined)
+    server.maxConnections = Math.min(maxStreams + OTHER_CONNECTIONS, most)
 }

@@ -17,7 +17,7 @@ export interface ShutdownOptions {
 export interface ShutdownReport {
   /** Streams that were open. */
   streams: number
-  /** Those that had to be reset. */
+  /** Those that had to be reset: what was left for them was lost, unless a log has it. */
   reset: number
   durationMs: number
 }
@@ -45,22 +45,20 @@ export async function shutDown(
 ): Promise<ShutdownReport> {
   const startedAt = clock.now()
   const open = new Set(streams)
-  let reset = 0
   const ended = streams.map(async (stream) => {
     await stream.handler.closed
     open.delete(stream)
     stream.hangUp()
   })
   const timer = clock.setTimeout(() => {
-    reset = open.size
     for (const { handler } of open) handler.abort('shutdown')
   }, graceMs)
-  for (const [i, { handler }] of streams.entries()) {
+  for (const [i, stream] of streams.entries()) {
     if (i > 0 && i % CLOSED_PER_TURN === 0) await new Promise((resolve) => setImmediate(resolve))
-    handler.retry(1 + Math.floor(Math.random() * reconnectWithinMs))
-    void handler.close({ reason: 'shutdown' })
+    stream.end('shutdown', graceMs, 1 + Math.floor(Math.random() * reconnectWithinMs))
   }
   await Promise.all(ended)
   clock.clearTimeout(timer)
+  const reset = streams.filter(({ wasForced }) => wasForced).length
   return { streams: streams.length, reset, durationMs: Math.round(clock.now() - startedAt) }
 }

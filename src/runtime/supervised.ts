@@ -70,6 +70,8 @@ export class Supervised implements ConnectionObserver, Registered, Sweepable {
   #activeAt: number
   #eventsSeen = -1
   #heartbeats = 0
+  /** Whether it had to be reset. */
+  wasForced = false
 
   constructor(
     handler: SSEHandler,
@@ -101,6 +103,7 @@ export class Supervised implements ConnectionObserver, Registered, Sweepable {
   }
 
   status(): SessionStatus {
+    this.#noteEvents()
     return {
       ...this.handler.stats(),
       principal: this.principal,
@@ -133,6 +136,13 @@ export class Supervised implements ConnectionObserver, Registered, Sweepable {
     }
   }
 
+  /** Tells the client when to come back, and ends the stream when all that was accepted has left, or the time is up. */
+  end(reason: CloseReason, withinMs: number, retryMs: number): void {
+    this.handler.retry(retryMs)
+    this.connection.drainWithin(withinMs)
+    void this.handler.close({ reason })
+  }
+
   /** Ends the connection under the stream, once that has ended. */
   hangUp(): void {
     this.#exchange.hangUp()
@@ -155,25 +165,32 @@ export class Supervised implements ConnectionObserver, Registered, Sweepable {
   }
 
   closing(reason: CloseReason): void {
+    this.#stopWatching()
     this.#supervisor.lifecycle.tell('closing', () => ({ ...this.fields(), reason }))
   }
 
   forced(reason: CloseReason): void {
+    this.wasForced = true
     this.#supervisor.lifecycle.tell('forced', () => ({ ...this.fields(), reason }))
   }
 
   closed(info: ClosedInfo, stats: SSEHandlerStats): void {
-    if (this.#timer !== null) this.#limits.clock.clearTimeout(this.#timer)
-    this.#timer = null
+    this.#stopWatching()
     this.#supervisor.terminated(this, info, stats)
   }
 
   vanished(): void {
     this.handler.abort('vanished')
+    this.#exchange.cut()
   }
 
   get #userAgent(): string | null {
     return this.#exchange.request.header('user-agent')?.slice(0, 200) ?? null
+  }
+
+  #stopWatching(): void {
+    if (this.#timer !== null) this.#limits.clock.clearTimeout(this.#timer)
+    this.#timer = null
   }
 
   #watch(): void {
@@ -184,11 +201,17 @@ export class Supervised implements ConnectionObserver, Registered, Sweepable {
     this.#timer = clock.setTimeout(() => this.#look(), Math.max(1, Math.ceil(nextMs)))
   }
 
+  /** When an event was sent is not known more exactly than that it was since the last look. */
+  #noteEvents(): void {
+    const { eventsSent } = this.connection
+    if (eventsSent === this.#eventsSeen) return
+    this.#eventsSeen = eventsSent
+    this.#activeAt = this.#limits.clock.now()
+  }
+
   #look(): void {
     const now = this.#limits.clock.now()
-    const { eventsSent } = this.connection
-    if (eventsSent !== this.#eventsSeen) this.#activeAt = now
-    this.#eventsSeen = eventsSent
+    this.#noteEvents()
     this.#watch()
     if (now >= this.#endsAt) void this.handler.close({ reason: 'lifetime' })
     else if (now - this.#activeAt >= this.#limits.idleMs) void this.handler.close({ reason: 'idle' })

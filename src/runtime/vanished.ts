@@ -16,9 +16,12 @@ export interface Sweepable {
 
 type Sweepables = Iterable<Sweepable> & { readonly size: number }
 
+/** How far apart two readings of the same moment may be: the table is read, and this process runs, in its own time. */
+const SAME_MOMENT_MS = 500
+
 interface Suspicion {
   since: number
-  retransmits: number
+  last: UnansweredPeer
 }
 
 /**
@@ -74,10 +77,9 @@ export class VanishedSweep {
       const found = byPort.get(peer.port)?.find((other) => isSame(peer, other))
       if (found === undefined) continue
       const known = before.get(connection)
-      // A lower count means that something was acknowledged in between.
-      const since = known !== undefined && known.retransmits <= found.retransmits ? known.since : now
+      const since = known !== undefined && isSilentSince(known.last, found) ? known.since : now
       if (now - since >= GONE_AFTER_MS) connection.vanished()
-      else this.#suspicions.set(connection, { since, retransmits: found.retransmits })
+      else this.#suspicions.set(connection, { since, last: found })
     }
   }
 }
@@ -93,5 +95,23 @@ function groupedByPort(peers: readonly UnansweredPeer[]): Map<number, Unanswered
 }
 
 function isSame(peer: Peer, other: Peer): boolean {
-  return peer.port === other.port && peer.localPort === other.localPort && peer.address === other.address
+  return (
+    peer.port === other.port &&
+    peer.localPort === other.localPort &&
+    withoutZone(peer.address) === other.address
+  )
+}
+
+/**
+ * Whether nothing was acknowledged between two looks: that sets the count to 0 and the timer anew. A client on a bad line is
+ * found with the same count again and again, and with another moment each time.
+ */
+function isSilentSince(before: UnansweredPeer, now: UnansweredPeer): boolean {
+  if (now.retransmits > before.retransmits) return true
+  return now.retransmits === before.retransmits && Math.abs(now.nextAt - before.nextAt) < SAME_MOMENT_MS
+}
+
+/** Node names the interface of a link-local address behind it; the kernel's table does not. */
+function withoutZone(address: string): string {
+  return address.split('%', 1)[0] as string
 }

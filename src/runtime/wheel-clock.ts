@@ -10,6 +10,9 @@ const SLOT_MS = 1000
  */
 const CALLS_PER_TURN = 128
 
+/** A clock that stands still must not make the wheel spin. */
+const MIN_TICK_MS = 10
+
 /** A timer of the wheel, in its slot until it is called or cleared. */
 interface Entry {
   readonly callback: () => void
@@ -78,12 +81,14 @@ export class WheelClock implements Clock {
     if (this.#nextTick !== null) this.#base.clearTimeout(this.#nextTick)
     this.#nextTick = null
     this.#slots.clear()
+    for (const slot of this.#due) slot.clear()
     this.#due = []
   }
 
   #scheduleTick(): void {
     this.#expectedAt = (this.#turnedTo + 1) * SLOT_MS
-    this.#nextTick = this.#base.setTimeout(() => this.#tick(), Math.max(1, this.#expectedAt - this.now()))
+    const delayMs = Math.max(MIN_TICK_MS, this.#expectedAt - this.now())
+    this.#nextTick = this.#base.setTimeout(() => this.#tick(), delayMs)
   }
 
   #tick(): void {

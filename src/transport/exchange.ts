@@ -1,16 +1,20 @@
 import type { Transport } from '../handler/transport.js'
 import type { StreamRequest } from '../wire/request.js'
 
-/** A request and the way to answer it, whatever the server: what a supervisor decides upon. */
+/** A request for a stream and what carries its answer, whatever the server: what a connection is made of. */
 export interface Exchange {
   readonly transport: Transport
   readonly request: StreamRequest
-  /** The other end of the connection; null when the server does not say. */
+  /** The two ends of the connection below; null when the server does not say. */
   readonly peer: Peer | null
+  /** Throws ERR_SSE_HEADERS_SENT when something else has been answered, or is being answered. */
+  assertUnanswered(): void
   /** Calls the listener once when the client has left, at once when it has already. Returns what stops it. */
   onGone(listener: () => void): () => void
-  /** Ends the connection itself, after what was answered, when it would be kept for another request. */
+  /** Ends the connection below, which may be kept for other requests, once all that was answered has left. */
   hangUp(): void
+  /** Resets the connection below, whatever else it carries. */
+  cut(): void
 }
 
 /** The two ends of a TCP connection, as the operating system names them. */

@@ -75,7 +75,7 @@ export function createSSEResponse<Events extends object = EventMap>(
   }
 }
 
-/** A Fetch request and the way to answer it, whose `response` is to be read last. */
+/** A Fetch request and what carries the answer, whose `response` is read last. */
 export function fetchExchangeOf(request: Request): Exchange & { readonly transport: ResponseTransport } {
   // Not `instanceof`: frameworks wrap requests, and a program may have more than one class of them.
   if (typeof request?.url !== 'string' || typeof request.headers?.get !== 'function') {
@@ -87,16 +87,21 @@ export function fetchExchangeOf(request: Request): Exchange & { readonly transpo
   const { method, url, headers } = request
   const asked = { method, url, header: (name: string) => headers.get(name) ?? undefined }
   const { signal } = request
+  const transport = new ResponseTransport(signal)
   return {
-    transport: new ResponseTransport(signal),
+    transport,
     request: asked,
     peer: null,
+    // A Request knows nothing of its answer.
+    assertUnanswered() {},
     onGone(listener) {
       if (signal?.aborted) listener()
       else signal?.addEventListener('abort', listener, { once: true })
       return () => signal?.removeEventListener('abort', listener)
     },
+    // The connection is the server's.
     hangUp() {},
+    cut() {},
   }
 }
 

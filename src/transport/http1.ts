@@ -1,9 +1,20 @@
 import { type IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Transport, TransportSink } from '../handler/transport.js'
 import type { Chunk } from '../wire/chunk.js'
 import { HEADERS_TO_REMOVE } from '../wire/headers.js'
-import type { StreamAnswer } from '../wire/request.js'
-import { ignoreError, KEEPALIVE_DELAY_MS, lostBy, markAnswered } from './responses.js'
+import type { StreamAnswer, StreamRequest } from '../wire/request.js'
+import type { Exchange } from './exchange.js'
+import {
+  assertUnanswered,
+  ignoreError,
+  KEEPALIVE_DELAY_MS,
+  lostBy,
+  markAnswered,
+  peerOf,
+  resetSocket,
+  withVaryOf,
+} from './responses.js'
 
 interface Handle {
   writeQueueSize?: number
@@ -12,6 +23,25 @@ interface Handle {
 
 /** How often to look whether a middleware has let the first bytes out. */
 const LOOK_MS = 50
+
+export function http1Exchange(request: StreamRequest, req: IncomingMessage, res: ServerResponse): Exchange {
+  return {
+    request,
+    transport: new Http1Transport(req, res),
+    peer: peerOf(req.socket),
+    assertUnanswered: () => assertUnanswered(res),
+    onGone(listener) {
+      // A pipelined response has no socket yet, and is not told of its end.
+      const told = res.socket === null ? req.socket : res
+      if (req.socket.destroyed || res.destroyed) listener()
+      else if (told === req.socket) req.socket.setMaxListeners(0).once('close', listener)
+      else told.once('close', listener)
+      return () => void told.off('close', listener)
+    },
+    hangUp: () => req.socket.destroySoon(),
+    cut: () => destroy(req.socket),
+  }
+}
 
 /** A response of `node:http` or `node:https`. */
 export class Http1Transport implements Transport {
@@ -70,7 +100,7 @@ export class Http1Transport implements Transport {
       return true
     }
     for (const name of HEADERS_TO_REMOVE) res.removeHeader(name)
-    res.writeHead(answer.status, answer.headers)
+    res.writeHead(answer.status, withVaryOf(res, answer.headers))
     res.end(answer.body)
     return true
   }
@@ -132,7 +162,7 @@ export class Http1Transport implements Transport {
   #writeHead(headers: Readonly<Record<string, string>>): ServerResponse {
     this.#head = null
     for (const name of HEADERS_TO_REMOVE) this.#res.removeHeader(name)
-    return this.#res.writeHead(200, headers)
+    return this.#res.writeHead(200, withVaryOf(this.#res, headers))
   }
 
   end(): void {
@@ -148,13 +178,7 @@ export class Http1Transport implements Transport {
       this.#res.end()
       return
     }
-    // end() never returns for a stalled peer, and destroy() leaves what it sent in the kernel for minutes.
-    try {
-      socket.resetAndDestroy()
-    } catch {
-      // Only TCP sockets can be reset: not those of TLS, nor Unix domain sockets.
-      socket.destroy()
-    }
+    destroy(socket)
   }
 
   /** The listener of 'error' stays: a socket that is being torn down may still report one. */
@@ -186,4 +210,9 @@ export class Http1Transport implements Transport {
     const isEndedByOthers = this.#res.writableEnded && !this.#isEnded
     this.#sink?.lost(isEndedByOthers ? 'transport-closed' : lostBy(error), error)
   }
+}
+
+function destroy(socket: Socket): void {
+  resetSocket(socket)
+  socket.destroy()
 }

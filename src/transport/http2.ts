@@ -3,8 +3,18 @@ import { Socket } from 'node:net'
 import type { Transport, TransportSink } from '../handler/transport.js'
 import type { Chunk } from '../wire/chunk.js'
 import { HEADERS_TO_REMOVE } from '../wire/headers.js'
-import type { StreamAnswer } from '../wire/request.js'
-import { ignoreError, KEEPALIVE_DELAY_MS, lostBy, markAnswered } from './responses.js'
+import type { StreamAnswer, StreamRequest } from '../wire/request.js'
+import type { Exchange } from './exchange.js'
+import {
+  assertUnanswered,
+  ignoreError,
+  KEEPALIVE_DELAY_MS,
+  lostBy,
+  markAnswered,
+  peerOf,
+  resetSocket,
+  withVaryOf,
+} from './responses.js'
 
 /**
  * The most bytes given to the stream at once, which tells of them only when all have gone: a client that reads a large
@@ -16,6 +26,32 @@ const PIECE_BYTES = 128 * 1024
 export interface Compat {
   req: Http2ServerRequest
   res: Http2ServerResponse
+}
+
+export function http2Exchange(
+  request: StreamRequest,
+  stream: ServerHttp2Stream,
+  compat: Compat | null = null,
+): Exchange {
+  const { session } = stream
+  return {
+    request,
+    transport: new Http2Transport(stream, compat),
+    peer: session === undefined || session.destroyed ? null : peerOf(session.socket),
+    assertUnanswered: () => assertUnanswered(compat?.res ?? stream),
+    onGone(listener) {
+      if (stream.closed || stream.destroyed) listener()
+      else stream.once('close', listener)
+      return () => void stream.off('close', listener)
+    },
+    // GOAWAY: other streams of the session may end first.
+    hangUp: () => session?.close(),
+    cut() {
+      const socket = session?.socket
+      if (socket !== undefined) resetSocket(socket)
+      session?.destroy()
+    },
+  }
 }
 
 /** A stream of `node:http2`. The session is left alone: what happens to it the stream tells. */
@@ -104,7 +140,7 @@ export class Http2Transport implements Transport {
     }
     const { res } = this.#compat
     for (const name of HEADERS_TO_REMOVE) res.removeHeader(name)
-    res.writeHead(status, headers)
+    res.writeHead(status, withVaryOf(res, headers))
   }
 
   /** HTTP/2 forbids most use of the socket, this too, because it knows nothing of it. It does HTTP/2 no harm. */

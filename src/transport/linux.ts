@@ -7,15 +7,17 @@ import type { Peer } from './exchange.js'
 export interface UnansweredPeer extends Peer {
   /** How often in a row: an acknowledgement sets it to 0. */
   readonly retransmits: number
+  /** When the kernel will send again, by the process's monotonic time in milliseconds. An acknowledgement moves it. */
+  readonly nextAt: number
 }
 
 /**
  * A line of the kernel's table: local and remote end in hexadecimal, state (1 established, 8 half closed by the peer),
- * bytes not acknowledged, timer (1 retransmission), retransmits. The rest is of no interest.
+ * bytes not acknowledged, timer (1 retransmission) and when it fires, in hundredths of a second, retransmits. The rest is of no interest.
  * https://docs.kernel.org/networking/proc_net_tcp.html
  */
 const LINE =
-  /^ *\d+: [0-9A-F]+:([0-9A-F]{4}) ([0-9A-F]+):([0-9A-F]{4}) 0[18] [0-9A-F]{8}:[0-9A-F]{8} 01:[0-9A-F]+ ([0-9A-F]{8})/
+  /^ *\d+: [0-9A-F]+:([0-9A-F]{4}) ([0-9A-F]+):([0-9A-F]{4}) 0[18] [0-9A-F]{8}:[0-9A-F]{8} 01:([0-9A-F]+) ([0-9A-F]{8})/
 
 /**
  * The peers that do not answer, from the socket tables of this process's network namespace. Read in pieces, so that a
@@ -43,7 +45,7 @@ export async function unansweredPeers(): Promise<UnansweredPeer[] | null> {
 function addUnanswered(line: string, found: UnansweredPeer[]): void {
   const match = LINE.exec(line)
   if (match === null) return
-  const [, localPort = '', address = '', port = '', retransmitted = ''] = match
+  const [, localPort = '', address = '', port = '', sendsIn = '', retransmitted = ''] = match
   const retransmits = Number.parseInt(retransmitted, 16)
   if (retransmits === 0) return
   found.push({
@@ -51,6 +53,7 @@ function addUnanswered(line: string, found: UnansweredPeer[]): void {
     port: Number.parseInt(port, 16),
     localPort: Number.parseInt(localPort, 16),
     retransmits,
+    nextAt: performance.now() + Number.parseInt(sendsIn, 16) * 10,
   })
 }
 

@@ -5,15 +5,14 @@ import type {
   Http2ServerResponse,
   ServerHttp2Stream,
 } from 'node:http2'
-import type { Socket } from 'node:net'
 import { SSEError } from '../errors.js'
 import type { SSEHandlerOptions } from '../handler/options.js'
 import { SSEHandler } from '../handler/sse-handler.js'
 import type { EventMap } from '../wire/event.js'
 import type { StreamRequest } from '../wire/request.js'
-import type { Exchange, Peer } from './exchange.js'
-import { Http1Transport } from './http1.js'
-import { type Compat, Http2Transport } from './http2.js'
+import type { Exchange } from './exchange.js'
+import { http1Exchange } from './http1.js'
+import { type Compat, http2Exchange } from './http2.js'
 import { assertUnanswered } from './responses.js'
 
 /** A request of `node:http`, `node:https` or `node:http2`. */
@@ -50,7 +49,7 @@ export function createSSEHandler<Events extends object = EventMap>(
 
 /**
  * As {@link createSSEHandler}, for the event `stream` of a server of `node:http2`, which gives a stream and the
- * headers of its request. Headers of the answer go into `options.headers`.
+ * headers of its request. `additionalHeaders` are left alone; headers of the answer go into `options.headers`.
  *
  * @throws SSEError as `createSSEHandler` does.
  */
@@ -63,11 +62,7 @@ export function createHttp2SSEHandler<Events extends object = EventMap>(
   return new SSEHandler<Events>(transport, request, options)
 }
 
-/**
- * A request of a Node server and the way to answer it.
- *
- * @throws SSEError ERR_SSE_HEADERS_SENT when the response has started.
- */
+/** A request of a Node server and what carries the answer. Throws ERR_SSE_HEADERS_SENT when that has started. */
 export function exchangeOf(req: NodeRequest, res: NodeResponse): Exchange {
   if (typeof (res as Partial<ServerResponse> | undefined)?.writeHead !== 'function') {
     throw new SSEError(
@@ -78,51 +73,14 @@ export function exchangeOf(req: NodeRequest, res: NodeResponse): Exchange {
   assertUnanswered(res)
   const request = requestOf(req.method, req.url, req.headers)
   return req.httpVersionMajor === 2
-    ? overHttp2((res as Http2ServerResponse).stream, { req, res } as Compat, request)
-    : overHttp1(req as IncomingMessage, res as ServerResponse, request)
+    ? http2Exchange(request, (res as Http2ServerResponse).stream, { req, res } as Compat)
+    : http1Exchange(request, req as IncomingMessage, res as ServerResponse)
 }
 
 /** As `exchangeOf`, for the event `stream` of a server of `node:http2`. */
 export function http2ExchangeOf(stream: ServerHttp2Stream, headers: Http2Headers): Exchange {
   assertUnanswered(stream)
-  return overHttp2(stream, null, requestOf(headers[':method'], headers[':path'], headers))
-}
-
-function overHttp1(req: IncomingMessage, res: ServerResponse, request: StreamRequest): Exchange {
-  return {
-    transport: new Http1Transport(req, res),
-    request,
-    peer: peerOf(req.socket),
-    onGone(listener) {
-      // A pipelined response has no socket yet, and is not told of its end.
-      const told = res.socket === null ? req.socket : res
-      if (req.socket.destroyed || res.destroyed) listener()
-      else told.once('close', listener)
-      return () => void told.off('close', listener)
-    },
-    hangUp: () => req.socket.destroySoon(),
-  }
-}
-
-function overHttp2(stream: ServerHttp2Stream, compat: Compat | null, request: StreamRequest): Exchange {
-  const { session } = stream
-  return {
-    transport: new Http2Transport(stream, compat),
-    request,
-    peer: session === undefined || session.destroyed ? null : peerOf(session.socket),
-    onGone(listener) {
-      if (stream.closed || stream.destroyed) listener()
-      else stream.once('close', listener)
-      return () => void stream.off('close', listener)
-    },
-    // GOAWAY: the other streams of the session go on to their ends.
-    hangUp: () => session?.close(),
-  }
-}
-
-function peerOf({ remoteAddress, remotePort, localPort }: Socket): Peer | null {
-  if (remoteAddress === undefined || remotePort === undefined || localPort === undefined) return null
-  return { address: remoteAddress, port: remotePort, localPort }
+  return http2Exchange(requestOf(headers[':method'], headers[':path'], headers), stream)
 }
 
 function requestOf(method = 'GET', url = '/', headers: IncomingHttpHeaders): StreamRequest {

@@ -1,5 +1,7 @@
+import type { Socket } from 'node:net'
 import { SSEError } from '../errors.js'
 import type { LostReason } from '../handler/transport.js'
+import type { Peer } from './exchange.js'
 
 /**
  * After so long without a packet the operating system asks the client whether it is there, once a second and up to ten
@@ -31,3 +33,35 @@ export function lostBy(error: (Error & { code?: string }) | undefined): LostReas
 
 /** Without a listener, an error of a response would end the process. The close that follows tells of it. */
 export function ignoreError(): void {}
+
+export function peerOf({ remoteAddress, remotePort, localPort }: Socket): Peer | null {
+  if (remoteAddress === undefined || remotePort === undefined || localPort === undefined) return null
+  return { address: remoteAddress, port: remotePort, localPort }
+}
+
+/**
+ * Has the kernel forget a connection, which is then to be destroyed: `end` never returns for a stalled peer, and
+ * `destroy` alone leaves what was sent in the kernel for minutes.
+ */
+export function resetSocket(socket: Socket): void {
+  // A TLS socket cannot be reset itself, but the one below can.
+  const { _parent } = socket as { _parent?: Socket | null }
+  try {
+    ;(_parent ?? socket).resetAndDestroy()
+  } catch {
+    // Only TCP sockets can be reset: not Unix domain sockets.
+  }
+}
+
+type Headers = Readonly<Record<string, string>>
+
+/** What the answer varies by is all that anybody says: that of the program, set before, is kept (RFC 9110, section 12.5.5). */
+export function withVaryOf(
+  response: { getHeader(name: string): number | string | string[] | undefined },
+  headers: Headers,
+): Headers {
+  const before = response.getHeader('vary')
+  const name =
+    before === undefined ? undefined : Object.keys(headers).find((known) => known.toLowerCase() === 'vary')
+  return name === undefined ? headers : { ...headers, [name]: `${before}, ${headers[name]}` }
+}

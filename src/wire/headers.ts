@@ -30,6 +30,10 @@ const OURS: ReadonlySet<string> = new Set([
 const NAME = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
 const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
 
+export function isHeaderName(name: unknown): boolean {
+  return typeof name === 'string' && NAME.test(name)
+}
+
 /** The head of a stream with more headers in it. Throws ERR_SSE_INVALID_OPTION for one that cannot be set. */
 export function streamHeaders(
   more: Readonly<Record<string, string>> | undefined,

@@ -47,21 +47,31 @@ export function answerTo(request: StreamRequest): StreamAnswer {
     const headers = { 'Content-Type': 'application/problem+json', 'Cache-Control': 'no-store' }
     return { stream: false, status: 406, headers, body: NOT_ACCEPTABLE }
   }
-  const header = request.header('last-event-id')
-  const fromHeader = header === undefined || header === '' ? null : utf8OfHeader(header)
-  const queryAt = request.url.indexOf('?')
-  if (queryAt === -1) {
-    return { stream: true, headers: STREAM_HEADERS, lastEventId: fromHeader, paddingBytes: 0 }
-  }
-  const query = new URLSearchParams(request.url.slice(queryAt + 1))
-  const fromQuery = POSITION_PARAMETERS.map((name) => query.get(name)).find((id) => id !== null && id !== '')
-  const isPadded = query.has('padding') || query.has('evs_preamble')
+  const query = queryOf(request)
+  const isPadded = query !== null && (query.has('padding') || query.has('evs_preamble'))
   return {
     stream: true,
     headers: STREAM_HEADERS,
-    lastEventId: fromHeader ?? fromQuery ?? null,
+    lastEventId: positionIn(request, query),
     paddingBytes: isPadded ? POLYFILL_PADDING_BYTES : 0,
   }
+}
+
+/** The position a client asks to resume from; null when it has none. */
+export function positionOf(request: StreamRequest): string | null {
+  return positionIn(request, queryOf(request))
+}
+
+function positionIn(request: StreamRequest, query: URLSearchParams | null): string | null {
+  const header = request.header('last-event-id')
+  if (header !== undefined && header !== '') return utf8OfHeader(header)
+  if (query === null) return null
+  return POSITION_PARAMETERS.map((name) => query.get(name)).find((id) => id !== null && id !== '') ?? null
+}
+
+function queryOf({ url }: StreamRequest): URLSearchParams | null {
+  const at = url.indexOf('?')
+  return at === -1 ? null : new URLSearchParams(url.slice(at + 1))
 }
 
 /**

@@ -7,6 +7,10 @@ declare module 'vitest' {
   export interface ProvidedContext {
     chromiumPath: string
     curlPath: string
+    nginxPath: string
+    /** `ip` and `tc` of iproute2. Empty on other systems than Linux, which have neither. */
+    ipPath: string
+    tcPath: string
   }
 }
 
@@ -15,6 +19,8 @@ interface Need {
   name: string
   /** Says another path than those looked at. */
   variable: string
+  /** What it is asked to see whether it runs. Default: `--version`. */
+  versionFlag?: string
   /** Where it may be: paths, and names to look up on PATH. */
   candidates: string[]
   /** What its package is called, by package manager. */
@@ -68,18 +74,57 @@ const CURL: Need = {
   elsewhere: 'see https://curl.se/download.html',
 }
 
+const NGINX: Need = {
+  name: 'nginx',
+  variable: 'NGINX_PATH',
+  versionFlag: '-v',
+  // Not everybody who may run it has its folder on the path.
+  candidates: ['nginx', '/usr/sbin/nginx'],
+  packages: { 'apt-get': ['nginx-light'], dnf: ['nginx'], apk: ['nginx'], brew: ['nginx'] },
+  elsewhere: 'see https://nginx.org/en/docs/install.html',
+}
+
+const IPROUTE2 = {
+  versionFlag: '-V',
+  packages: { 'apt-get': ['iproute2'], dnf: ['iproute', 'iproute-tc'], apk: ['iproute2'], brew: [] },
+  elsewhere: 'see https://wiki.linuxfoundation.org/networking/iproute2',
+}
+
+const IP: Need = {
+  ...IPROUTE2,
+  name: 'ip of iproute2',
+  variable: 'IP_PATH',
+  candidates: ['ip', '/usr/sbin/ip', '/sbin/ip'],
+}
+
+const TC: Need = {
+  ...IPROUTE2,
+  name: 'tc of iproute2',
+  variable: 'TC_PATH',
+  candidates: ['tc', '/usr/sbin/tc', '/sbin/tc'],
+}
+
 /** Vitest's global set-up: finds what the tests need, or installs it, or says what to do. Nothing is skipped. */
 export default function setup(project: TestProject): void {
   project.provide('chromiumPath', pathOf(CHROMIUM))
   project.provide('curlPath', pathOf(CURL))
+  project.provide('nginxPath', pathOf(NGINX))
+  const isLinux = process.platform === 'linux'
+  if (!isLinux) {
+    console.warn(
+      `The network faults of test/faults/network.test.ts are skipped: they need the network namespaces of Linux, and this is ${process.platform}.`,
+    )
+  }
+  project.provide('ipPath', isLinux ? pathOf(IP) : '')
+  project.provide('tcPath', isLinux ? pathOf(TC) : '')
 }
 
 function pathOf(need: Need): string {
   const given = process.env[need.variable]
   if (given !== undefined && given !== '') {
-    if (runs(given)) return given
+    if (runs(given, need.versionFlag)) return given
     throw new Error(
-      `${need.variable} is '${given}', and '${given} --version' does not run; set it to ${need.name}, or unset it.`,
+      `${need.variable} is '${given}', and '${given} ${need.versionFlag ?? '--version'}' does not run; set it to ${need.name}, or unset it.`,
     )
   }
   const found = find(need)
@@ -90,8 +135,8 @@ function pathOf(need: Need): string {
   throw new Error(remedy(need, tried))
 }
 
-function find({ candidates }: Need): string | null {
-  return candidates.flatMap(pathsOf).find(runs) ?? null
+function find({ candidates, versionFlag }: Need): string | null {
+  return candidates.flatMap(pathsOf).find((path) => runs(path, versionFlag)) ?? null
 }
 
 function pathsOf(candidate: string): string[] {
@@ -101,8 +146,8 @@ function pathsOf(candidate: string): string[] {
 }
 
 /** Whether a program starts: some systems have a placeholder under its name, which only says how to install it. */
-function runs(path: string): boolean {
-  return spawnSync(path, ['--version'], { stdio: 'ignore', timeout: 30_000 }).status === 0
+function runs(path: string, versionFlag = '--version'): boolean {
+  return spawnSync(path, [versionFlag], { stdio: 'ignore', timeout: 30_000 }).status === 0
 }
 
 /** Installs with the system's package manager. Returns what was tried and failed; null when nothing did. */
@@ -140,10 +185,12 @@ function runsQuietly(program: string, words: string[]): boolean {
 
 function remedy(need: Need, tried: string | null): string {
   const managers = Object.entries(INSTALLS) as [PackageManager, Install][]
-  const ways = managers.map(
-    ([manager, { install, asRoot }]) =>
-      `  ${asRoot ? 'sudo ' : ''}${manager} ${[...install, ...need.packages[manager]].join(' ')}`,
-  )
+  const ways = managers
+    .filter(([manager]) => need.packages[manager].length > 0)
+    .map(
+      ([manager, { install, asRoot }]) =>
+        `  ${asRoot ? 'sudo ' : ''}${manager} ${[...install, ...need.packages[manager]].join(' ')}`,
+    )
   return [
     `The tests need ${need.name}, which is not on this machine.`,
     tried === null
