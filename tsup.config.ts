@@ -1,7 +1,13 @@
 import { defineConfig } from 'tsup'
 
 const shared = {
-  entry: { index: 'src/index.ts', fastify: 'src/fastify/index.ts', testing: 'src/testing/index.ts' },
+  entry: {
+    index: 'src/index.ts',
+    fastify: 'src/fastify/index.ts',
+    opentelemetry: 'src/opentelemetry/index.ts',
+    prometheus: 'src/prometheus/index.ts',
+    testing: 'src/testing/index.ts',
+  },
   target: 'node20' as const,
   dts: true,
   sourcemap: true,

@@ -13,6 +13,7 @@ import { channelStalled } from './scenarios/channel-stalled.js'
 import { channelChurn, churn } from './scenarios/churn.js'
 import { channelConnection, connection } from './scenarios/connection.js'
 import { burst, single } from './scenarios/fan-out.js'
+import { heartbeats } from './scenarios/heartbeats.js'
 import { channelIdle, idle } from './scenarios/idle.js'
 import { paced } from './scenarios/paced.js'
 import { resume } from './scenarios/resume.js'
@@ -25,6 +26,7 @@ const SCENARIOS = [
   connection,
   stalled,
   idle,
+  heartbeats,
   churn,
   burst,
   single,

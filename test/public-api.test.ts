@@ -2,6 +2,9 @@ import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import * as sluice from 'sluice'
+import * as opentelemetry from 'sluice/opentelemetry'
+import * as prometheus from 'sluice/prometheus'
+import * as testing from 'sluice/testing'
 import ts from 'typescript'
 import { describe, expect, it } from 'vitest'
 
@@ -29,7 +32,7 @@ function moduleExports(): ts.Symbol[] {
   return symbol === undefined ? [] : checker.getExportsOfModule(symbol)
 }
 
-/** A change of these two lists is a change of the public interface: say it in the changelog. */
+/** A change of these lists is a change of the public interface: say it in the changelog. */
 const VALUES = [
   'Channel',
   'Channels',
@@ -41,6 +44,7 @@ const VALUES = [
   'createChannel',
   'createChannels',
   'createFetchHandler',
+  'createHealthHandler',
   'createHttp2SSEHandler',
   'createMemoryLog',
   'createProducerPool',
@@ -51,6 +55,15 @@ const VALUES = [
   'pipe',
   'throttle',
   'wire',
+]
+
+const TESTING_VALUES = [
+  'EventStreamReader',
+  'FakeTransport',
+  'ManualClock',
+  'connectClient',
+  'connectFake',
+  'transportConformance',
 ]
 
 const TYPES = [
@@ -84,6 +97,8 @@ const TYPES = [
   'GuardedServer',
   'Health',
   'HeartbeatOptions',
+  'HttpRequest',
+  'HttpResponse',
   'LifecycleStage',
   'LimitsOptions',
   'Logger',
@@ -144,6 +159,15 @@ const TYPES = [
 describe('the public interface', () => {
   it('has these values and no others', () => {
     expect(Object.keys(sluice).sort()).toEqual(VALUES)
+  })
+
+  it('has these values in its subpaths', () => {
+    expect(Object.keys(prometheus).sort()).toEqual(['createMetricsHandler', 'registerMetrics'])
+    expect(Object.keys(opentelemetry)).toEqual(['observeMetrics'])
+  })
+
+  it('has these values in sluice/testing and no others', () => {
+    expect(Object.keys(testing).sort()).toEqual(TESTING_VALUES)
   })
 
   it('has these types and no others', () => {

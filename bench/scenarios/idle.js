@@ -1,5 +1,6 @@
 // Connections on which nothing happens, by themselves and following a channel: what each costs in memory.
 import { withServer } from '../lib/actors.js'
+import { affordable } from '../lib/affordable.js'
 import { bytes, figure } from '../lib/format.js'
 import { ratioPerRound } from '../lib/statistics.js'
 import { until } from '../lib/until.js'
@@ -92,11 +93,4 @@ function idleConnections({ name, ours, betterSse, connections, targets }) {
       ]
     },
   }
-}
-
-/** As many connections as asked for, or as a process may have open: each is a file at both of its ends. */
-function affordable(connections) {
-  // Node raises the soft limit to the hard one by itself. Windows has none.
-  const openFiles = Number(process.report.getReport().userLimits?.open_files.hard ?? Infinity)
-  return Number.isNaN(openFiles) ? connections : Math.min(connections, openFiles - 500)
 }

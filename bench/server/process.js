@@ -8,6 +8,7 @@ import { answerCalls } from '../lib/processes.js'
 const SCENARIOS = {
   connection: () => import('./connection.js'),
   stalled: () => import('./stalled.js'),
+  heartbeats: () => import('./heartbeats.js'),
   idle: () => import('./idle.js'),
   churn: () => import('./churn.js'),
   'fan-out': () => import('./fan-out.js'),

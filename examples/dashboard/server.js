@@ -101,9 +101,7 @@ async function answer(req, res) {
 
 function events(req, res, session) {
   if (session !== null && !isSessionId(session)) return sendText(res, 400, 'The session is no UUID.')
-  if (streams.open(req, res, session ?? undefined)) return
-  res.setHeader('Retry-After', '5')
-  sendText(res, 503, 'As many streams are open as this example allows.')
+  streams.open(req, res, session ?? undefined)
 }
 
 function cut(res, session) {
@@ -159,7 +157,7 @@ function sayHello() {
  */
 async function shutDown() {
   server.close()
-  await streams.closeAll('shutdown')
+  await streams.shutDown()
   feed.end()
   server.closeAllConnections()
   accessLog.close()

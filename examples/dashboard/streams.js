@@ -1,5 +1,4 @@
-import { randomUUID } from 'node:crypto'
-import { createSSEHandler } from 'sluice'
+import { createSluice } from 'sluice'
 
 /** The most streams open at a time. */
 const MAX_STREAMS = 100
@@ -11,12 +10,17 @@ export function isSessionId(id) {
 
 /** The open streams, one for each session. All follow the feed; what is said of a connection itself only its page gets. */
 export function createStreams(feed, accessLog) {
-  /** By session. */
-  const streams = new Map()
-  let isClosing = false
+  const sluice = createSluice({
+    limits: { maxConnections: MAX_STREAMS },
+    retryMs: 1000,
+    drainMs: 2000,
+    // A browser may be back before the server has noticed that it was gone.
+    onOpenSession: 'replace',
+  })
+  const streams = new Set()
 
   const timer = setInterval(() => {
-    for (const sse of streams.values()) tellState(sse)
+    for (const sse of streams) tellState(sse)
   }, TELL_EVERY_MS)
 
   /** A private event: it goes to this connection alone, has no id and is not replayed. */
@@ -25,33 +29,27 @@ export function createStreams(feed, accessLog) {
   }
 
   return {
-    /** False when there are too many streams, or the server stops: nothing has been answered then. */
-    open(req, res, session = randomUUID()) {
-      const before = streams.get(session)
-      if (isClosing || (before === undefined && streams.size >= MAX_STREAMS)) return false
-      const sse = createSSEHandler(req, res, { sessionId: session, retryMs: 1000, drainMs: 2000 })
-      // A HEAD request, for one.
-      if (sse.phase === 'closed') return true
+    open(req, res, session) {
+      const sse = sluice.open(req, res, { sessionId: session })
+      // Refused, as one stream too many is: that is answered.
+      if (sse === null) return
       feed.follow(sse)
-      // A browser may be back before the server has noticed that it was gone.
-      before?.abort('replaced')
-      streams.set(session, sse)
+      streams.add(sse)
       tellState(sse)
-      const name = `stream ${nameOf(session)}`
+      const name = `stream ${nameOf(sse.sessionId)}`
       accessLog.write(`${name} opened${sse.lastEventId === null ? '' : `, resumes after ${sse.lastEventId}`}`)
-      void sse.closed.then((info) => {
-        if (streams.get(session) === sse) streams.delete(session)
+      sse.on('closed', (info) => {
+        streams.delete(sse)
         const seconds = (info.durationMs / 1000).toFixed(1)
         accessLog.write(`${name} closed (${info.reason}) after ${seconds} s, ${info.eventsSent} events`)
       })
-      return true
     },
     /**
      * Cuts the session's connection as a failing network would, at the worst moment: an event has been published and
      * not a byte of it is written. The browser comes back by itself and gets it then; the others notice nothing.
      */
     cut(session) {
-      const sse = streams.get(session)
+      const sse = [...streams].find(({ sessionId }) => sessionId === session)
       if (sse === undefined) return false
       feed.publishCut(nameOf(session))
       sse.abort()
@@ -59,12 +57,11 @@ export function createStreams(feed, accessLog) {
     },
     /** Tells every page something in words. */
     notify(text) {
-      for (const sse of streams.values()) sse.trySend({ event: 'notice', data: text })
+      for (const sse of streams) sse.trySend({ event: 'notice', data: text })
     },
-    async closeAll(reason) {
-      isClosing = true
+    async shutDown() {
       clearInterval(timer)
-      await Promise.all([...streams.values()].map((sse) => sse.close({ reason })))
+      await sluice.shutdown({ graceMs: 5000, reconnectWithinMs: 2000 })
     },
   }
 }

@@ -122,8 +122,25 @@ export class Admission<Request> {
 
   #passesLimits(candidate: Candidate<Request>): boolean {
     const cause = this.#sluice.stopping.aborted ? 'shutting-down' : this.#overload()
-    if (cause !== null) this.#refuse(candidate, cause)
-    return cause === null
+    // A client that is back before its old stream is known to be dead takes nobody's place.
+    if (cause === null || (cause === 'max-connections' && this.#replaces(candidate))) return true
+    this.#refuse(candidate, cause)
+    return false
+  }
+
+  #replaces({ request, options, principal }: Candidate<Request>): boolean {
+    const { onOpenSession, sessionId, authorize } = this.#options
+    if (onOpenSession !== 'replace') return false
+    try {
+      const name = options.sessionId ?? named('sessionId', sessionId?.(request))
+      const open = name === undefined ? [] : this.#sluice.streams.ofSession(name)
+      return open.some(
+        (stream) => !stream.isClosing && (authorize !== null || stream.principal === principal),
+      )
+    } catch {
+      // A hook that fails lets nobody in.
+      return false
+    }
   }
 
   #overload(): 'max-connections' | 'max-bytes' | null {

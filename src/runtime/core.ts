@@ -17,12 +17,11 @@ export class Core implements Admitting {
   readonly #sweep: VanishedSweep
   readonly #stopping = new AbortController()
 
-  constructor({
-    logger,
-    clock,
-    sweepMs,
-  }: Pick<ResolvedSluiceOptions<never>, 'logger' | 'clock' | 'sweepMs'>) {
-    this.lifecycle = new Lifecycle(logger)
+  constructor(
+    { logger, clock, sweepMs }: Pick<ResolvedSluiceOptions<never>, 'logger' | 'clock' | 'sweepMs'>,
+    sluice: object,
+  ) {
+    this.lifecycle = new Lifecycle(logger, sluice)
     this.wheel = new WheelClock(clock)
     this.#sweep = new VanishedSweep(this.streams, clock, sweepMs)
   }
@@ -45,11 +44,16 @@ export class Core implements Admitting {
   terminated(stream: Supervised, info: ClosedInfo, stats: SSEHandlerStats): void {
     this.streams.remove(stream)
     this.totals.closed(info, stats)
-    this.lifecycle.tell('terminated', () => ({
-      ...stream.fields(),
-      ...info,
-      peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
-    }))
+    this.lifecycle.tell('terminated', () => {
+      const { error, ...end } = info
+      return {
+        ...stream.fields(),
+        ...end,
+        // Loggers show the message and the stack of an error that has this name.
+        ...(error !== undefined && { err: error }),
+        peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
+      }
+    })
   }
 
   /** Nothing is let in any more, and the sweep is over. */

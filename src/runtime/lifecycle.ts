@@ -48,11 +48,14 @@ const channels = Object.fromEntries(
 /** Tells logger and diagnostics channels what happens to connections. Costs next to nothing when nobody listens. */
 export class Lifecycle {
   readonly #logger: Logger | null
+  readonly #sluice: object
   /** Whether the logger has thrown since it last worked: it is told once, not for each line. */
   #isFailing = false
 
-  constructor(logger: Logger | null) {
+  /** `sluice`: whose life this is. Channels are of the process: what they are told says which Sluice it is from. */
+  constructor(logger: Logger | null, sluice: object) {
     this.#logger = logger
+    this.#sluice = sluice
   }
 
   /** Fields are made only when somebody listens. */
@@ -61,7 +64,7 @@ export class Lifecycle {
     if (this.#logger === null && !hasSubscribers) return
     const told = { stage, ...fields() }
     // What a subscriber throws, Node reports as uncaught: it is the subscriber's.
-    if (hasSubscribers) channels[stage].publish(told)
+    if (hasSubscribers) channels[stage].publish({ ...told, sluice: this.#sluice })
     this.log(STAGES[stage][0], told, STAGES[stage][1])
   }
 
@@ -70,11 +73,16 @@ export class Lifecycle {
     if (logger === null) return
     try {
       const result: unknown = logger[level](fields, message)
-      if (result instanceof Promise) result.catch((error) => this.#failed(error))
-      this.#isFailing = false
+      if (result instanceof Promise) {
+        result.then(this.#worked, (error) => this.#failed(error))
+      } else this.#worked()
     } catch (error) {
       this.#failed(error)
     }
+  }
+
+  readonly #worked = (): void => {
+    this.#isFailing = false
   }
 
   #failed(error: unknown): void {

@@ -84,7 +84,7 @@ export class Sluice<Request = NodeRequest, Waits extends boolean = false> {
 
   constructor(options: SluiceOptions<Request>) {
     this.#options = resolveSluiceOptions(options)
-    this.#core = new Core(this.#options)
+    this.#core = new Core(this.#options, this)
     this.#admission = new Admission(this.#options, this.#core)
   }
 

@@ -19,6 +19,8 @@ export class EventStreamReader {
   /** The last delay that the stream told, in milliseconds. Null when it told none. */
   retryMs: number | null = null
   #rest = ''
+  /** Whether a CR has come that may be half of a line break. */
+  #isCut = false
   #isFirst = true
   #event = ''
   #data: string[] = []
@@ -30,12 +32,18 @@ export class EventStreamReader {
   }
 
   feed(text: string): void {
-    const all = this.#isFirst ? text.replace(/^\uFEFF/, '') : this.#rest + text
-    if (text !== '') this.#isFirst = false
-    // A CR at the end may be half of a line break.
-    const isCut = all.endsWith('\r')
-    const lines = (isCut ? all.slice(0, -1) : all).split(/\r\n|\r|\n/)
-    this.#rest = `${lines.pop()}${isCut ? '\r' : ''}`
+    if (text === '') return
+    const piece = this.#isFirst ? text.replace(/^\uFEFF/, '') : text
+    this.#isFirst = false
+    // A long line that comes in many pieces is not looked at again for each.
+    if (!this.#isCut && !/[\r\n]/.test(piece)) {
+      this.#rest += piece
+      return
+    }
+    const all = `${this.#rest}${this.#isCut ? '\r' : ''}${piece}`
+    this.#isCut = all.endsWith('\r')
+    const lines = (this.#isCut ? all.slice(0, -1) : all).split(/\r\n|\r|\n/)
+    this.#rest = lines.pop() ?? ''
     for (const line of lines) this.#readLine(line)
   }
 

@@ -21,9 +21,6 @@ interface Handle {
   _parent?: Handle
 }
 
-/** How often to look whether a middleware has let the first bytes out. */
-const LOOK_MS = 50
-
 export function http1Exchange(request: StreamRequest, req: IncomingMessage, res: ServerResponse): Exchange {
   return {
     request,
@@ -42,6 +39,9 @@ export function http1Exchange(request: StreamRequest, req: IncomingMessage, res:
     cut: () => destroy(req.socket),
   }
 }
+
+/** How often to look whether a middleware has let the first bytes out. */
+const LOOK_MS = 50
 
 /** A response of `node:http` or `node:https`. */
 export class Http1Transport implements Transport {

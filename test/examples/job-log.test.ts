@@ -93,7 +93,7 @@ it('a second instance takes 500 clients over from one that is stopped: they come
   await until(() => first.exit !== null, 'the first instance has ended')
   expect(first.output).toMatch(/Ended 500 streams in \d+ ms, 0 of them by force/)
   expect(first.exit).toBe(0)
-  const second = await startExample('job-log/server.js', [file], { PORT: new URL(url).port })
+  const second = await startExample('job-log/server.js', [file], { env: { PORT: new URL(url).port } })
   await until(() => second.output.includes('http://'), 'the second instance listens')
   await until(() => clients.every(({ connections }) => connections === 2), 'every client is back')
 

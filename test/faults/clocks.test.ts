@@ -4,7 +4,7 @@ import { expect, it, onTestFinished, vi } from 'vitest'
 import { range } from '../support/channel.js'
 import { connect, type TestClient } from '../support/client.js'
 import { recordFault } from './faults.js'
-import { CountedClock, serveStreams } from './streams.js'
+import { CountedClock, SWEEP_MS, serveStreams } from './streams.js'
 
 const CLIENTS = 20
 const BATCH = 10
@@ -46,7 +46,7 @@ async function steadily(condition: () => boolean, what: string): Promise<void> {
 
 async function readersOfChannel(clock: FaultyClock) {
   const channel = createChannel({ clock })
-  const sluice = createSluice({ clock, heartbeat: { intervalMs: HEARTBEAT_MS } })
+  const sluice = createSluice({ clock, heartbeat: { intervalMs: HEARTBEAT_MS }, sweepMs: SWEEP_MS })
   const streams = await serveStreams((sse) => channel.subscribe(sse), clock, sluice)
   const clients = await Promise.all(range(1, CLIENTS).map(() => connect(streams.url)))
   let published = 0

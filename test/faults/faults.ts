@@ -2,21 +2,18 @@ import { appendFileSync } from 'node:fs'
 
 /** Every fault that the tests make, and how. `docs/faults.md` has a row for each. */
 export const FAULTS = {
-  'vanish-link-idle': [
+  'link-idle': [
     'the peer vanishes, idle: its link is down',
     '`ip link set down` at the client; heartbeats only',
   ],
-  'vanish-link-busy': ['the peer vanishes, busy: its link is down', 'the same; 1 KiB every 200 ms'],
-  'vanish-link-flood': [
-    'the peer vanishes, very busy: its link is down',
-    'the same; always more than it takes',
-  ],
-  'vanish-silence-idle': [
+  'link-busy': ['the peer vanishes, busy: its link is down', 'the same; 1 KiB every 200 ms'],
+  'link-flood': ['the peer vanishes, very busy: its link is down', 'the same; always more than it takes'],
+  'silence-idle': [
     'the peer vanishes, idle: all packets are lost',
     'a relay between the ends drops every packet; heartbeats only',
   ],
-  'vanish-silence-busy': ['the peer vanishes, busy: all packets are lost', 'the same; 1 KiB every 200 ms'],
-  'vanish-silence-flood': [
+  'silence-busy': ['the peer vanishes, busy: all packets are lost', 'the same; 1 KiB every 200 ms'],
+  'silence-flood': [
     'the peer vanishes, very busy: all packets are lost',
     'the same; always more than it takes',
   ],
@@ -100,13 +97,14 @@ export interface Finding {
   left: string
 }
 
-/** Keeps what a fault did, for `table.js`, in the file that FAULTS_REPORT names. */
+/** Keeps what a fault did, for `table.js`, which names the file in FAULTS_REPORT. */
 export function recordFault(name: FaultName, { timesMs, reasons, left }: Finding): void {
   const file = process.env.FAULTS_REPORT
   if (file === undefined || file === '') return
   const [fault, how] = FAULTS[name]
   const sorted = timesMs.toSorted((a, b) => a - b)
   const record = {
+    place: Object.keys(FAULTS).indexOf(name),
     fault,
     how,
     repetitions: sorted.length,

@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http'
 import { setTimeout as wait } from 'node:timers/promises'
 import {
   type Channel,
@@ -6,6 +7,7 @@ import {
   createSluice,
   type EventLog,
   type OpenOptions,
+  type SluiceOptions,
   type SSEHandler,
   type SSEHandlerEvents,
 } from 'sluice'
@@ -31,9 +33,9 @@ interface Thrower {
   /** Called with each stream of that client. */
   use?: (sse: SSEHandler, channel: Channel) => unknown
   /** Hooks of all streams; they throw for that client only. */
-  sluice?: (
-    isVictim: (request: { url?: string | undefined }) => boolean,
-  ) => Parameters<typeof createSluice>[0]
+  sluice?: (isVictim: (request: IncomingMessage) => boolean) => SluiceOptions<IncomingMessage>
+  /** The position that client comes with. */
+  lastEventId?: string
 }
 
 const LISTENED: Record<keyof SSEHandlerEvents, true> = {
@@ -102,10 +104,10 @@ const logs = logMethods.map((part): [string, Thrower] => {
 })
 
 const throwers: [string, Thrower][] = [
-  ['key', { sluice: (isVictim) => ({ key: (request) => (isVictim(request as never) ? fail() : 'k') }) }],
+  ['key', { sluice: (isVictim) => ({ key: (request) => (isVictim(request) ? fail() : 'k') }) }],
   [
     'sessionId',
-    { sluice: (isVictim) => ({ sessionId: (req) => (isVictim(req as never) ? fail() : undefined) }) },
+    { sluice: (isVictim) => ({ sessionId: (request) => (isVictim(request) ? fail() : undefined) }) },
   ],
   [
     'cors.origins',
@@ -115,6 +117,11 @@ const throwers: [string, Thrower][] = [
     'redact of a stream',
     { options: () => ({ redact: fail }), use: (sse) => sse.send({ data: 1 }).catch(() => {}) },
   ],
+  ['authorize', { sluice: (isVictim) => ({ authorize: (request) => (isVictim(request) ? fail() : 'me') }) }],
+  [
+    'authorize, later',
+    { sluice: (isVictim) => ({ authorize: async (request) => (isVictim(request) ? fail() : 'me') }) },
+  ],
   ['toJSON', { use: (sse) => sse.send({ data: { toJSON: fail } }).catch(() => {}) }],
   ['filter', { use: (sse, channel) => channel.subscribe(sse, { filter: fail }) }],
   ['authorize of a topic', { use: (sse, channel) => channel.subscribe(sse, { authorize: fail }) }],
@@ -123,6 +130,7 @@ const throwers: [string, Thrower][] = [
     'onSubscribe, later',
     { use: (sse, channel) => channel.subscribe(sse, { onSubscribe: async () => fail() }) },
   ],
+  ['onGap', { lastEventId: 'x-1', use: (sse, channel) => channel.subscribe(sse, { onGap: fail }) }],
   ['the logger', { sluice: () => ({ logger: { debug: fail, info: fail, warn: fail, error: fail } }) }],
   [
     'the logger, later',
@@ -146,17 +154,17 @@ it.each(throwers)(
     onTestFinished(() => void process.off('unhandledRejection', note).off('uncaughtExceptionMonitor', note))
 
     const clock = new CountedClock()
-    const isVictim = ({ url }: { url?: string | undefined }) => url === '/victim'
-    const sluice = createSluice({
+    const isVictim = ({ url }: IncomingMessage) => url === '/victim'
+    const options: SluiceOptions<IncomingMessage> = {
       heartbeat: { intervalMs: 20 },
       ...thrower.sluice?.(isVictim),
       clock,
-      authorize: undefined,
-    })
+    }
+    const sluice = createSluice(options)
     const channel = createChannel({ clock })
     const open = new Set<SSEHandler>()
-    const { url, server } = await serve((req, res) => {
-      const sse = sluice.open(req, res, isVictim(req) ? thrower.options?.() : {})
+    const { url, server } = await serve(async (req, res) => {
+      const sse = await sluice.open(req, res, isVictim(req) ? thrower.options?.() : {})
       if (sse === null) return
       open.add(sse)
       void sse.closed.then(() => open.delete(sse))
@@ -164,10 +172,11 @@ it.each(throwers)(
       else void Promise.resolve(thrower.use?.(sse, channel)).catch(note)
     })
     const sound = await connect(url)
+    const position = thrower.lastEventId === undefined ? {} : { 'last-event-id': thrower.lastEventId }
     // It may get no stream, or none for long.
-    const victim = await connect(`${url}victim`, { headers: { origin: 'http://victim.example' } }).catch(
-      () => null,
-    )
+    const victim = await connect(`${url}victim`, {
+      headers: { origin: 'http://victim.example', ...position },
+    }).catch(() => null)
     for (const n of range(1, COUNT)) {
       await channel.publish({ data: n, topic: 't' })
       if (n % 10 === 0) await wait(5)

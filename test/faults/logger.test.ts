@@ -4,7 +4,7 @@ import { expect, it, onTestFinished } from 'vitest'
 import { range } from '../support/channel.js'
 import { connect } from '../support/client.js'
 import { recordFault } from './faults.js'
-import { CountedClock, serveStreams } from './streams.js'
+import { CountedClock, SWEEP_MS, serveStreams } from './streams.js'
 
 const CLIENTS = 100
 
@@ -37,7 +37,7 @@ function writeToFullDisk(): () => void {
 
 async function useAllOf(logger: Logger): Promise<void> {
   const clock = new CountedClock()
-  const sluice = createSluice({ clock, logger, heartbeat: { intervalMs: 20 } })
+  const sluice = createSluice({ clock, logger, heartbeat: { intervalMs: 20 }, sweepMs: SWEEP_MS })
   const streams = await serveStreams((sse) => void sse.trySend({ data: 'first' }), clock, sluice)
   const clients = await Promise.all(range(1, CLIENTS).map(() => connect(streams.url)))
   for (const client of clients) await client.until((events) => events.some(({ data }) => data === 'first'))

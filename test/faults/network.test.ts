@@ -135,7 +135,7 @@ describe.skipIf(process.platform !== 'linux').concurrent('over a network that fa
         expect(['vanished', 'write-stalled', 'heartbeat-missed']).toContain(reason)
       const left = await server.call<Left>('left', lineOf(name).clientAddress)
       expect(left).toEqual({ handlers: 0, kernel: [] })
-      recordFault(`vanish-${name}`, { timesMs, reasons, left: 'nothing' })
+      recordFault(name, { timesMs, reasons, left: 'nothing' })
     },
     60_000,
   )

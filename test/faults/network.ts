@@ -119,7 +119,7 @@ export class Network {
         [
           'The network faults need network namespaces, and this user may make none:',
           ...refusals.map((refusal) => `  ${refusal}`),
-          'Run the tests as root, allow user namespaces (sysctl user.max_user_namespaces,',
+          'They take `unshare` and `nsenter` of util-linux. Run the tests as root, allow user namespaces (sysctl user.max_user_namespaces,',
           'kernel.apparmor_restrict_unprivileged_userns=0), or give the container CAP_SYS_ADMIN and CAP_NET_ADMIN.',
         ].join('\n'),
       )

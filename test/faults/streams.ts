@@ -31,7 +31,7 @@ export class CountedClock implements Clock {
 }
 
 /** How a stream ended, on a clock that tests share with it. */
-export interface Closing extends ClosedInfo {
+interface Closing extends ClosedInfo {
   /** Of `performance.now()`. */
   seenAt: number
   /** Of the request. */
@@ -48,11 +48,14 @@ export interface Streams extends TestServer {
   untilNothingIsLeft(): Promise<void>
 }
 
-/** A server that makes a stream of every request, by default settings, and keeps an account of them. */
+/** Looks more often than by default, so that a test need not wait for the last look. */
+export const SWEEP_MS = 1000
+
+/** A server that makes a stream of every request and keeps an account of them. */
 export async function serveStreams(
   onOpen: (sse: SSEHandler, req: IncomingMessage) => void = () => {},
   clock = new CountedClock(),
-  sluice = createSluice({ clock }),
+  sluice = createSluice({ clock, sweepMs: SWEEP_MS }),
 ): Promise<Streams> {
   const open = new Set<SSEHandler>()
   const closings: Closing[] = []

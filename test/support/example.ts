@@ -20,12 +20,18 @@ export interface RunningExample {
   readonly temporaryFolder: string
 }
 
+/** How an example is run that needs more than its name. */
+export interface ExampleOptions {
+  /** Arguments of Node itself. */
+  nodeArgs?: readonly string[]
+  env?: Readonly<Record<string, string>>
+}
+
 /** Starts an example with the built package. The test's end ends it. */
 export async function startExample(
   path: string,
   args: readonly string[] = [],
-  env: Record<string, string> = {},
-  nodeArgs: readonly string[] = [],
+  { nodeArgs = [], env = {} }: ExampleOptions = {},
 ): Promise<RunningExample> {
   if (!existsSync(join(ROOT, 'dist/index.js'))) {
     throw new Error(
@@ -34,6 +40,7 @@ export async function startExample(
   }
   const temporaryFolder = await makeFolder()
   const child = spawn(process.execPath, [...nodeArgs, join(ROOT, 'examples', path), ...args], {
+    cwd: ROOT,
     env: { ...process.env, PORT: '0', TMPDIR: temporaryFolder, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })

@@ -169,7 +169,7 @@ describe.each(ways)('a stream of HTTP/2, from %s', (way) => {
       const { _handle } = socket as unknown as { _handle: { setKeepAlive(...args: unknown[]): number } }
       const { setKeepAlive } = _handle
       _handle.setKeepAlive = (...args) => {
-        asked.push(args)
+        asked.push(args.slice(0, 2))
         return Reflect.apply(setKeepAlive, _handle, args)
       }
     })

@@ -53,7 +53,8 @@ const kinds = {
 const server = createServer((req, res) => {
   const { searchParams } = new URL(req.url, 'http://localhost')
   const sse = sluice.open(req, res)
-  const handler = { from: req.socket.remoteAddress.replace('::ffff:', '') }
+  // One that has reset the connection by now has no address any more.
+  const handler = { from: req.socket.remoteAddress?.replace('::ffff:', '') }
   handlers.add(handler)
   opened += 1
   sse.closed.then(({ reason, at, eventsSent }) => {
