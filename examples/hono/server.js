@@ -2,9 +2,9 @@
 import { serve } from '@hono/node-server'
 import { Hono } from 'hono'
 import { compress } from 'hono/compress'
-import { createChannel, createFetchHandler } from 'sluice'
+import { createChannel, createSluice } from 'sluice'
 
-const streams = new Set()
+const sluice = createSluice()
 const ticks = createChannel()
 let n = 0
 const ticking = setInterval(() => {
@@ -12,18 +12,17 @@ const ticking = setInterval(() => {
   ticks.publish({ event: 'tick', data: { n } })
 }, 500)
 
-const answer = createFetchHandler((sse) => {
-  ticks.subscribe(sse)
-  streams.add(sse)
-  sse.on('closed', ({ reason }) => {
-    streams.delete(sse)
-    console.log(`A client is gone: ${reason}`)
-  })
-})
-
 const app = new Hono()
 app.use(compress())
-app.get('/events', (c) => answer(c.req.raw))
+
+app.get('/events', (c) => {
+  const answer = sluice.respond(c.req.raw)
+  if (answer.sse !== null) {
+    ticks.subscribe(answer.sse)
+    answer.sse.on('closed', ({ reason }) => console.log(`A client is gone: ${reason}`))
+  }
+  return answer.response
+})
 
 const server = serve({ fetch: app.fetch, port: Number(process.env.PORT ?? 8080) }, ({ port }) => {
   console.log(`curl -N http://localhost:${port}/events`)
@@ -32,6 +31,6 @@ const server = serve({ fetch: app.fetch, port: Number(process.env.PORT ?? 8080) 
 process.once('SIGTERM', async () => {
   clearInterval(ticking)
   server.close()
-  await Promise.all([...streams].map((sse) => sse.close({ reason: 'shutdown' })))
+  await sluice.shutdown()
   server.closeIdleConnections()
 })

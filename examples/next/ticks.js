@@ -1,6 +1,6 @@
-import { createChannel } from 'sluice'
+import { createChannel, createSluice } from 'sluice'
 
-export const streams = new Set()
+export const sluice = createSluice()
 export const ticks = createChannel()
 
 let n = 0
@@ -14,5 +14,5 @@ ticking.unref()
 // Next.js stops listening at SIGTERM, too, and waits for the streams.
 process.once('SIGTERM', async () => {
   clearInterval(ticking)
-  await Promise.all([...streams].map((sse) => sse.close({ reason: 'shutdown' })))
+  await sluice.shutdown()
 })

@@ -85,7 +85,11 @@ function streamsOf(sluice: StreamOpener, { graceMs }: FastifySSEOptions): Stream
       options: SSEHandlerOptions<Events> | undefined,
     ) {
       const opened = sluice.open<Events>(req, res, options)
-      if (opened instanceof Promise) throw waits()
+      if (opened instanceof Promise) {
+        // It finds out later that Fastify has answered.
+        opened.catch(() => {})
+        throw waits()
+      }
       return opened ?? refusedHandler<Events>(req)
     },
     closeAll: async () => void (await sluice.shutdown(graceMs === undefined ? {} : { graceMs })),

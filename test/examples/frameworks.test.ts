@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { open, type Protocol } from '../support/any-client.js'
 import { certificate } from '../support/certificate.js'
-import { type ExampleOptions, makeFolder, type RunningExample, startExample } from '../support/example.js'
+import { makeFolder, type RunningExample, startExample } from '../support/example.js'
 import { buildNext } from '../support/next-build.js'
 import { until } from '../support/until.js'
 
@@ -12,7 +12,8 @@ interface Example {
   path: string
   protocol: Protocol
   args?: readonly string[]
-  options?: ExampleOptions
+  env?: Record<string, string>
+  nodeArgs?: readonly string[]
   /** Whether it reads a certificate from files. */
   hasCertificate?: true
 }
@@ -38,45 +39,49 @@ const EXAMPLES: readonly Example[] = [
     name: 'nest',
     path: 'nest/server.ts',
     protocol: 'http',
-    options: { nodeArgs: ['--import', 'tsx'], env: { TSX_TSCONFIG_PATH: NEST_CONFIG } },
+    nodeArgs: ['--import', 'tsx'],
+    env: { TSX_TSCONFIG_PATH: NEST_CONFIG },
   },
   {
     name: 'next',
     path: '../node_modules/next/dist/bin/next',
     protocol: 'http',
     args: ['start', NEXT_FOLDER],
-    options: { env: { NEXT_TELEMETRY_DISABLED: '1', NODE_ENV: 'production' } },
+    env: { NEXT_TELEMETRY_DISABLED: '1', NODE_ENV: 'production' },
   },
 ]
 
 beforeAll(() => buildNext(NEXT_FOLDER), 180_000)
 
-describe.each(EXAMPLES)('the example $name', ({ path, args, options, protocol, hasCertificate }) => {
-  it('pushes at once, sees who leaves, resumes, and ends with its streams', async () => {
-    const certified = hasCertificate ? { env: await writeCertificate() } : {}
-    const example = await startExample(path, args, { ...options, ...certified })
-    const port = await portOf(example)
-    const client = await open(protocol, port, { 'accept-encoding': 'gzip' })
-    // One after the other, not the first with the second.
-    await until(() => numbersIn(client).length === 1, 'the first event is there, and nothing follows it')
-    await until(() => numbersIn(client).length === 2, 'the second event is there')
+describe.each(EXAMPLES)(
+  'the example $name',
+  ({ path, args, env, nodeArgs = [], protocol, hasCertificate }) => {
+    it('pushes at once, sees who leaves, resumes, and ends with its streams', async () => {
+      const certificates = hasCertificate ? await writeCertificate() : {}
+      const example = await startExample(path, args, { nodeArgs, env: { ...env, ...certificates } })
+      const port = await portOf(example)
+      const client = await open(protocol, port, { 'accept-encoding': 'gzip' })
+      // One after the other, not the first with the second.
+      await until(() => numbersIn(client).length === 1, 'the first event is there, and nothing follows it')
+      await until(() => numbersIn(client).length === 2, 'the second event is there')
 
-    client.leave()
-    await until(() => example.output.includes('A client is gone: client-closed'), 'it is seen to have left')
+      client.leave()
+      await until(() => example.output.includes('A client is gone: client-closed'), 'it is seen to have left')
 
-    const last = numbersIn(client).at(-1) as number
-    const again = await open(protocol, port, { 'last-event-id': client.lastEventId })
-    await until(() => numbersIn(again).length >= 2, 'it goes on')
-    expect(numbersIn(again).slice(0, 2)).toEqual([last + 1, last + 2])
+      const last = numbersIn(client).at(-1) as number
+      const again = await open(protocol, port, { 'last-event-id': client.lastEventId })
+      await until(() => numbersIn(again).length >= 2, 'it goes on')
+      expect(numbersIn(again).slice(0, 2)).toEqual([last + 1, last + 2])
 
-    example.child.kill('SIGTERM')
-    await until(() => again.ended, 'the stream is ended')
-    await until(() => example.exit !== null, 'the program ends')
-    expect(example.output).toContain('A client is gone: shutdown')
-    // NestJS and Next.js end with the signal that they were sent.
-    expect([0, 143, 'SIGTERM']).toContain(example.exit)
-  }, 60_000)
-})
+      example.child.kill('SIGTERM')
+      await until(() => again.ended, 'the stream is ended')
+      await until(() => example.exit !== null, 'the program ends')
+      expect(example.output).toContain('A client is gone: shutdown')
+      // NestJS and Next.js end with the signal that they were sent.
+      expect([0, 143, 'SIGTERM']).toContain(example.exit)
+    }, 60_000)
+  },
+)
 
 /** The variables that name the files. */
 async function writeCertificate(): Promise<{ KEY: string; CERT: string }> {

@@ -6,6 +6,8 @@ import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { createChannel, createSluice, type SSEHandler } from 'sluice'
 import { type FastifySSEOptions, fastifySSE } from 'sluice/fastify'
 import { describe, expect, it, onTestFinished } from 'vitest'
+import { open } from '../support/any-client.js'
+import { certificate } from '../support/certificate.js'
 import { connect } from '../support/client.js'
 import { get } from '../support/get.js'
 import { until } from '../support/until.js'
@@ -100,6 +102,32 @@ describe('reply.sse', () => {
       'content-type': 'text/event-stream',
     })
     expect(client.response.headers).not.toHaveProperty('content-length')
+  })
+
+  it('works over HTTP/2', async () => {
+    const app = Fastify({ http2: true, https: certificate })
+    onTestFinished(() => app.close())
+    app.register(fastifySSE)
+    app.addHook('onRequest', async (_, reply) => void reply.header('x-of-a-hook', 'yes'))
+    app.get('/events', (_, reply) => void reply.sse())
+    await app.listen({ port: 0, host: '127.0.0.1' })
+    const client = await open('http2', (app.server.address() as AddressInfo).port)
+    await until(() => client.events.length === 1)
+    expect(client.headers['x-of-a-hook']).toBe('yes')
+    client.leave()
+  })
+
+  it('does not run the hooks preSerialization and onSend, but onResponse', async () => {
+    const ran: string[] = []
+    const { url } = await start((app) => {
+      app.addHook('preSerialization', async () => void ran.push('preSerialization'))
+      app.addHook('onSend', async () => void ran.push('onSend'))
+      app.addHook('onResponse', async () => void ran.push('onResponse'))
+      app.get('/events', (_, reply) => void reply.sse().close())
+    })
+    const client = await connect(url)
+    await until(() => client.ended && ran.length > 0)
+    expect(ran).toEqual(['onResponse'])
   })
 
   it('is not compressed by @fastify/compress', async () => {

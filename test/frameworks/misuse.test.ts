@@ -1,6 +1,10 @@
+import 'reflect-metadata'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AddressInfo, Server } from 'node:net'
+import { Controller, Get, Module, Req, Res } from '@nestjs/common'
+import { NestFactory } from '@nestjs/core'
 import express from 'express'
+import session from 'express-session'
 import Koa from 'koa'
 import { createSSEHandler, SSEError, type SSEHandler } from 'sluice'
 import { describe, expect, it, onTestFinished } from 'vitest'
@@ -87,6 +91,66 @@ describe('a framework that answers, too', () => {
     })
     expect((await get(await listen(app))).text).toBe('mine')
     await expect(opened[0]?.closed).resolves.toMatchObject({ reason: 'transport-closed' })
+  })
+})
+
+describe('NestJS', () => {
+  /** A controller whose method `events` gets the response by the decorator; written without the syntax of decorators. */
+  async function nest(res: ParameterDecorator): Promise<{ url: string; opened: SSEHandler[] }> {
+    const opened: SSEHandler[] = []
+    class Events {
+      events(request: IncomingMessage, response: ServerResponse): void {
+        opened.push(createSSEHandler(request, response))
+      }
+    }
+    Req()(Events.prototype, 'events', 0)
+    res(Events.prototype, 'events', 1)
+    const method = Object.getOwnPropertyDescriptor(Events.prototype, 'events')
+    Get('events')(Events.prototype, 'events', method as PropertyDescriptor)
+    Controller()(Events)
+    class AppModule {}
+    Module({ controllers: [Events] })(AppModule)
+    const app = await NestFactory.create(AppModule, { logger: false })
+    onTestFinished(() => app.close())
+    await app.listen(0, '127.0.0.1')
+    return { url: `${await app.getUrl()}/events`, opened }
+  }
+
+  it('leaves the answer to a method with @Res()', async () => {
+    const { url } = await nest(Res())
+    const client = await connect(url)
+    await client.until((events) => events.length === 1)
+    client.leave()
+  })
+
+  it('answers, too, with @Res({ passthrough: true }): transport-closed', async () => {
+    const { url, opened } = await nest(Res({ passthrough: true }))
+    expect((await get(url)).text).toBe('')
+    await expect(opened[0]?.closed).resolves.toMatchObject({ reason: 'transport-closed' })
+  })
+})
+
+describe('express-session', () => {
+  it('saves a changed session when the stream ends, or when it is told to', async () => {
+    const store = new session.MemoryStore()
+    const saved = () => Object.keys((store as unknown as { sessions: object }).sessions).length
+    const opened: SSEHandler[] = []
+    const app = express()
+    app.use(session({ secret: 'test', resave: false, saveUninitialized: true, store }))
+    app.get('/events', (req, res) => {
+      opened.push(createSSEHandler(req, res))
+    })
+    app.get('/saved', (req, res) => req.session.save(() => void createSSEHandler(req, res)))
+    const url = await listen(app)
+    const late = await connect(url)
+    await late.until((events) => events.length === 1)
+    expect(saved()).toBe(0)
+    await opened[0]?.close()
+    await until(() => late.ended)
+    expect(saved()).toBe(1)
+    const early = await connect(url.replace('events', 'saved'))
+    await early.until((events) => events.length === 1)
+    expect(saved()).toBe(2)
   })
 })
 
