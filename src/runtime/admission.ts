@@ -216,8 +216,8 @@ export class Admission<Request> {
     this.#sluice.opened(stream)
     const gone = oldest === null ? replaced : [...replaced, oldest]
     for (const old of gone) {
-      // There is no room for a stream that drains.
-      if (candidate.takesOver !== null) old.handler.abort('replaced')
+      // There is no room for a stream that takes long to end.
+      if (candidate.takesOver !== null && old.connection.heldBytes > 0) old.handler.abort('replaced')
       else void old.handler.close({ reason: 'replaced' })
     }
     return handler
