@@ -140,8 +140,8 @@ export class Supervised implements ConnectionObserver, Registered, Sweepable {
   }
 
   /** Tells the client when to come back, and ends the stream when all that was accepted has left, or the time is up. */
-  end(reason: CloseReason, withinMs: number, retryMs: number): void {
-    this.handler.retry(retryMs)
+  end(reason: CloseReason, withinMs: number, retryMs?: number): void {
+    if (retryMs !== undefined) this.handler.retry(retryMs)
     this.connection.drainWithin(withinMs)
     void this.handler.close({ reason })
   }

@@ -11,6 +11,10 @@ export interface Exchange {
   assertUnanswered(): void
   /** Calls the listener once when the client has left, at once when it has already. Returns what stops it. */
   onGone(listener: () => void): () => void
+  /** Whether the connection below is known to be encrypted: behind a proxy it is not. */
+  readonly isSecure: boolean
+  /** Told before an answer, that no other request is wanted on the connection below. */
+  lastAnswer(): void
   /** Ends the connection below, which may be kept for other requests, once all that was answered has left. */
   hangUp(): void
   /** Resets the connection below, whatever else it carries. */

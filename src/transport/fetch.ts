@@ -99,7 +99,9 @@ export function fetchExchangeOf(request: Request): Exchange & { readonly transpo
       else signal?.addEventListener('abort', listener, { once: true })
       return () => signal?.removeEventListener('abort', listener)
     },
+    isSecure: url.startsWith('https:'),
     // The connection is the server's.
+    lastAnswer() {},
     hangUp() {},
     cut() {},
     isStuck: () => false,

@@ -8,6 +8,7 @@ import type { Exchange } from './exchange.js'
 import {
   assertUnanswered,
   ignoreError,
+  isEncrypted,
   KEEPALIVE_DELAY_MS,
   lostBy,
   markAnswered,
@@ -30,6 +31,11 @@ export function http1Exchange(request: StreamRequest, req: IncomingMessage, res:
       else if (told === req.socket) req.socket.setMaxListeners(0).once('close', listener)
       else told.once('close', listener)
       return () => void told.off('close', listener)
+    },
+    isSecure: isEncrypted(req.socket),
+    // Node says so in the answer, and ends the connection behind it.
+    lastAnswer() {
+      res.shouldKeepAlive = false
     },
     hangUp: () => req.socket.destroySoon?.(),
     cut: () => destroy(req.socket),

@@ -8,6 +8,7 @@ import type { Exchange } from './exchange.js'
 import {
   assertUnanswered,
   ignoreError,
+  isEncrypted,
   KEEPALIVE_DELAY_MS,
   lostBy,
   markAnswered,
@@ -45,6 +46,8 @@ export function http2Exchange(
       else stream.once('close', listener)
       return () => void stream.off('close', listener)
     },
+    isSecure: session !== undefined && !session.destroyed && isEncrypted(session.socket),
+    lastAnswer: () => session?.close(),
     // GOAWAY: other streams of the session may end first.
     hangUp: () => session?.close(),
     isStuck: () => (session?.socket === undefined ? 0 : (untakenBytes(session.socket) ?? 0)) > 0,

@@ -1,7 +1,7 @@
 import { type CorsOptions, createSluice } from 'sluice'
 import { describe, expect, it } from 'vitest'
 import { connect } from '../support/client.js'
-import { answerOf, supervise } from '../support/sluice.js'
+import { answerOf, fakeClient, supervise, superviseFakes } from '../support/sluice.js'
 
 const APP = 'https://app.example'
 const PREFLIGHT = {
@@ -194,4 +194,22 @@ it.each([
   expect(() => createSluice({ cors: cors as never })).toThrow(
     expect.objectContaining({ code: 'ERR_SSE_INVALID_OPTION' }),
   )
+})
+
+describe('a page of the same host without TLS', () => {
+  const cors = { origins: ['https://a.example'] }
+  const asked = (isSecure: boolean) => {
+    const { sluice, open } = superviseFakes({ cors })
+    const client = fakeClient({ origin: 'http://h', host: 'h' })
+    const { sse } = open({ ...client, exchange: { ...client.exchange, isSecure } })
+    return { sse, refused: sluice.stats().refused }
+  }
+
+  it('is another origin over TLS', () => {
+    expect(asked(true)).toEqual({ sse: null, refused: { origin: 1 } })
+  })
+
+  it('is the same where TLS may have ended before', () => {
+    expect(asked(false).sse).not.toBeNull()
+  })
 })
