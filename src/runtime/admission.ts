@@ -52,8 +52,8 @@ interface Candidate<Request> {
 export class Admission<Request> {
   readonly #options: ResolvedSluiceOptions<Request>
   readonly #sluice: Admitting
-  /** Who a log was first opened for: it is nobody else's history. */
-  readonly #ownerOfLog = new WeakMap<EventLog, string>()
+  /** Who a log was first opened for, who may have no name: it is nobody else's history. */
+  readonly #ownerOfLog = new WeakMap<EventLog, string | null>()
   #authorizing = 0
   /** Sessions that are taken over beyond the limit, by requests that wait for `authorize`. */
   readonly #takingOver = new Set<string>()
@@ -139,6 +139,10 @@ export class Admission<Request> {
   }
 
   #passesLimits(candidate: Candidate<Request>): boolean {
+    if (candidate.exchange.isBehindAnother()) {
+      this.#refuse(candidate, 'pipelined')
+      return false
+    }
     const cause = this.#sluice.stopping.aborted ? 'shutting-down' : this.#overload()
     // A client that is back before its old stream is known to be dead takes nobody's place.
     candidate.takesOver = cause === 'max-connections' ? this.#takenOver(candidate) : null
@@ -258,14 +262,12 @@ export class Admission<Request> {
     for (const { handler } of [...ofSession, ...tooMany]) handler.abort('replaced')
   }
 
-  /** Whether a principal may read a history: its own, or one that is nobody's. */
   #mayRead(log: EventLog | undefined, principal: string | null): boolean {
-    const owner = log === undefined ? undefined : this.#ownerOfLog.get(log)
-    return owner === undefined || owner === principal
+    return log === undefined || !this.#ownerOfLog.has(log) || this.#ownerOfLog.get(log) === principal
   }
 
   #claim(log: EventLog | undefined, principal: string | null): void {
-    if (log !== undefined && principal !== null) this.#ownerOfLog.set(log, principal)
+    if (log !== undefined) this.#ownerOfLog.set(log, principal)
   }
 
   #create(candidate: Candidate<Request>, sessionId: string, replaced: Supervised | undefined): SSEHandler {

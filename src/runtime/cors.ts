@@ -85,7 +85,7 @@ export function resolveCors(options: CorsOptions): CorsRules {
  * where TLS may end at a proxy it cannot be told from its own.
  */
 function isSameOrigin(origin: string, request: StreamRequest, isSecure: boolean): boolean {
-  const host = request.header(':authority') ?? request.header('host')
+  const host = request.header('host')
   return host !== undefined && (origin === `https://${host}` || (!isSecure && origin === `http://${host}`))
 }
 

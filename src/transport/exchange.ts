@@ -7,6 +7,8 @@ export interface Exchange {
   readonly request: StreamRequest
   /** The two ends of the connection below; null when the server does not say. */
   readonly peer: Peer | null
+  /** Whether the answer waits for that of another request on the same connection (RFC 9112, section 9.3.2). */
+  isBehindAnother(): boolean
   /** Throws ERR_SSE_HEADERS_SENT when something else has been answered, or is being answered. */
   assertUnanswered(): void
   /** Calls the listener once when the client has left, at once when it has already. Returns what stops it. */

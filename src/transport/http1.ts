@@ -23,6 +23,7 @@ export function http1Exchange(request: StreamRequest, req: IncomingMessage, res:
     request,
     transport: new Http1Transport(req, res),
     peer: peerOf(req.socket),
+    isBehindAnother: () => res.socket === null,
     assertUnanswered: () => assertUnanswered(res),
     onGone(listener) {
       // A pipelined response has no socket yet, and is not told of its end.

@@ -40,6 +40,7 @@ export function http2Exchange(
     request,
     transport: new Http2Transport(stream, compat),
     peer: session === undefined || session.destroyed ? null : peerOf(session.socket),
+    isBehindAnother: () => false,
     assertUnanswered: () => assertUnanswered(compat?.res ?? stream),
     onGone(listener) {
       if (stream.closed || stream.destroyed) listener()

@@ -39,6 +39,18 @@ describe('streams that end and are not read', () => {
   })
 })
 
+describe('pipelined requests', () => {
+  it('take one place: a stream that would wait behind another answer is refused', async () => {
+    const { sluice, port } = await supervise()
+    const { socket } = await stalledClient(port, 'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(100))
+    // Node reads no more of them when enough answers wait.
+    await until(() => (sluice.stats().refused.pipelined ?? 0) > 10)
+    expect(sluice.stats().open).toBe(1)
+    socket.destroy()
+    await until(() => sluice.stats().open === 0)
+  })
+})
+
 describe('an OPTIONS request', () => {
   it('gets no stream: 204 and the methods', async () => {
     const { sluice, url, opened } = await supervise()

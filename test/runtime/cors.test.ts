@@ -213,3 +213,29 @@ describe('a page of the same host without TLS', () => {
     expect(asked(false).sse).not.toBeNull()
   })
 })
+
+describe('cors of a Fetch server', () => {
+  const sluice = () => createSluice<Request>({ cors: { origins: ['https://a.example'] } })
+  const asked = (origin: string, init: RequestInit = {}) => {
+    const headers = { origin, ...init.headers }
+    const { sse, response } = sluice().respond(new Request('https://h.example/events', { ...init, headers }))
+    const { status } = response
+    const allowed = response.headers.get('access-control-allow-origin')
+    sse?.abort()
+    return { status, allowed }
+  }
+
+  it.each([
+    ['a page that is listed', 'https://a.example', { status: 200, allowed: 'https://a.example' }],
+    ['its own page', 'https://h.example', { status: 200, allowed: 'https://h.example' }],
+    ['its own host without TLS', 'http://h.example', { status: 403, allowed: null }],
+    ['another page', 'https://b.example', { status: 403, allowed: null }],
+  ])('is as of any other: %s', (_who, origin, expected) => {
+    expect(asked(origin)).toEqual(expected)
+  })
+
+  it('answers a preflight', () => {
+    const preflight = { method: 'OPTIONS', headers: { 'access-control-request-method': 'GET' } }
+    expect(asked('https://a.example', preflight)).toEqual({ status: 204, allowed: 'https://a.example' })
+  })
+})

@@ -130,6 +130,7 @@ export function fakeClient(
     cut: () => void calls.push('cut'),
     isStuck: () => false,
     isSecure: false,
+    isBehindAnother: () => false,
     lastAnswer: () => void calls.push('lastAnswer'),
   }
   return { exchange, transport, calls }
