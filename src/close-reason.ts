@@ -1,3 +1,5 @@
+import { SSEError, shown } from './errors.js'
+
 /**
  * Why a connection closed. Each connection has one; the first cause wins.
  *
@@ -44,3 +46,12 @@ export const CLOSE_REASONS = [
   'transport-error',
   'refused',
 ] as const
+
+/** Throws ERR_SSE_INVALID_OPTION for a reason that is none. */
+export function assertReason(reason: CloseReason): void {
+  if (CLOSE_REASONS.includes(reason)) return
+  throw new SSEError(
+    'ERR_SSE_INVALID_OPTION',
+    `The close reason is ${shown(reason)}; expected one of ${CLOSE_REASONS.join(', ')}.`,
+  )
+}

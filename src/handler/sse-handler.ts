@@ -1,6 +1,5 @@
 import { EventEmitter } from 'eventemitter3'
-import { CLOSE_REASONS, type CloseReason } from '../close-reason.js'
-import { SSEError, shown } from '../errors.js'
+import { assertReason, type CloseReason } from '../close-reason.js'
 import { Demand } from '../producers/demand.js'
 import type { SendPermit } from '../producers/permit.js'
 import type { RequestOptions, SendOutcome } from '../producers/send.js'
@@ -187,12 +186,4 @@ export class SSEHandler<Events extends object = EventMap> extends EventEmitter<S
   stats(): SSEHandlerStats {
     return this.#connection.stats()
   }
-}
-
-function assertReason(reason: CloseReason): void {
-  if (CLOSE_REASONS.includes(reason)) return
-  throw new SSEError(
-    'ERR_SSE_INVALID_OPTION',
-    `The close reason is ${shown(reason)}; expected one of ${CLOSE_REASONS.join(', ')}.`,
-  )
 }

@@ -1,3 +1,4 @@
+import { assertReason, type CloseReason } from '../close-reason.js'
 import type { SSEHandler } from '../handler/sse-handler.js'
 import type { SSEHandlerStats } from '../handler/sse-handler-events.js'
 import type { Exchange } from '../transport/exchange.js'
@@ -156,6 +157,23 @@ export class Sluice<Request = NodeRequest, Waits extends boolean = false> {
   /** The newest open stream of a session; null when it has none. */
   session(sessionId: string): SessionStatus | null {
     return this.#core.streams.ofSession(sessionId).at(-1)?.status() ?? null
+  }
+
+  /**
+   * Closes the streams that `which` picks, gracefully, and returns how many: of a user who has signed out, of a session that
+   * was deleted. What `which` throws is thrown on; then none is closed.
+   *
+   * @throws SSEError ERR_SSE_INVALID_OPTION for a reason that is none.
+   */
+  close(
+    which: (session: SessionStatus) => boolean,
+    options: { reason?: CloseReason | undefined } = {},
+  ): number {
+    const { reason = 'server-closed' } = options
+    assertReason(reason)
+    const picked = [...this.#core.streams].filter((stream) => which(stream.status()))
+    for (const { handler } of picked) void handler.close({ reason })
+    return picked.length
   }
 
   /** Looks at every open stream: ask for it every few seconds, not for every event. */

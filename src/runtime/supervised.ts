@@ -16,6 +16,9 @@ const LOOKS_PER_IDLE = 8
 /** Lifetimes end within their last fifth, at random. */
 const LIFETIME_JITTER = 0.2
 
+/** Why a client is closed that takes nothing. */
+const STALLS: readonly CloseReason[] = ['write-stalled', 'heartbeat-missed']
+
 /** An open stream, as `sessions()` tells it. */
 export interface SessionStatus extends SSEHandlerStats {
   /** Who it belongs to, as `authorize` said; null when it said nobody. */
@@ -171,6 +174,8 @@ export class Supervised implements ConnectionObserver, Registered, Sweepable {
 
   forced(reason: CloseReason): void {
     this.wasForced = true
+    // A client that takes nothing at all: over HTTP/2 the reset of one stream would wait for it, too.
+    if (STALLS.includes(reason) && this.#exchange.isStuck()) this.#exchange.cut()
     this.#supervisor.lifecycle.tell('forced', () => ({ ...this.fields(), reason }))
   }
 

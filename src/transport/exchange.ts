@@ -15,6 +15,8 @@ export interface Exchange {
   hangUp(): void
   /** Resets the connection below, whatever else it carries. */
   cut(): void
+  /** Whether the operating system has not taken all that was given to the connection below, whatever it carries. */
+  isStuck(): boolean
 }
 
 /** The two ends of a TCP connection, as the operating system names them. */

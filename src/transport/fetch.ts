@@ -102,6 +102,7 @@ export function fetchExchangeOf(request: Request): Exchange & { readonly transpo
     // The connection is the server's.
     hangUp() {},
     cut() {},
+    isStuck: () => false,
   }
 }
 

@@ -13,13 +13,9 @@ import {
   markAnswered,
   peerOf,
   resetSocket,
+  untakenBytes,
   withVaryOf,
 } from './responses.js'
-
-interface Handle {
-  writeQueueSize?: number
-  _parent?: Handle
-}
 
 export function http1Exchange(request: StreamRequest, req: IncomingMessage, res: ServerResponse): Exchange {
   return {
@@ -37,6 +33,7 @@ export function http1Exchange(request: StreamRequest, req: IncomingMessage, res:
     },
     hangUp: () => req.socket.destroySoon(),
     cut: () => destroy(req.socket),
+    isStuck: () => (untakenBytes(req.socket) ?? 0) > 0,
   }
 }
 
@@ -68,11 +65,7 @@ class Http1Transport implements Transport {
     // The response of a pipelined request waits for the one before it, not for the peer.
     if (this.#res.socket === null) return 0
     if (this.#keptBytes > 0) return this.#keptBytes
-    // Node itself reads this when it decides whether a socket timed out (lib/net.js, _onTimeout): writableLength
-    // falls only when a whole chunk has been taken, this with every byte. Over TLS the handle is around that of TCP,
-    // and its own figure does not fall before all is taken, either.
-    const handle = (this.#req.socket as { _handle?: Handle | null })._handle
-    return (handle?._parent ?? handle)?.writeQueueSize ?? this.#res.writableLength
+    return untakenBytes(this.#req.socket) ?? this.#res.writableLength
   }
 
   attach(sink: TransportSink): void {

@@ -13,6 +13,7 @@ import {
   markAnswered,
   peerOf,
   resetSocket,
+  untakenBytes,
   withVaryOf,
 } from './responses.js'
 
@@ -46,6 +47,7 @@ export function http2Exchange(
     },
     // GOAWAY: other streams of the session may end first.
     hangUp: () => session?.close(),
+    isStuck: () => (session?.socket === undefined ? 0 : (untakenBytes(session.socket) ?? 0)) > 0,
     cut() {
       const socket = session?.socket
       if (socket !== undefined) resetSocket(socket)

@@ -53,6 +53,21 @@ export function resetSocket(socket: Socket): void {
   }
 }
 
+interface Handle {
+  writeQueueSize?: number
+  _parent?: Handle
+}
+
+/**
+ * Bytes that the operating system has not taken; undefined for a socket that does not say. Node itself reads this when it
+ * decides whether a socket timed out (lib/net.js, _onTimeout): writableLength falls only when a whole chunk has been taken,
+ * this with every byte. Over TLS the handle is around that of TCP, and its own figure does not fall before all is taken.
+ */
+export function untakenBytes(socket: Socket): number | undefined {
+  const handle = (socket as { _handle?: Handle | null })._handle
+  return (handle?._parent ?? handle)?.writeQueueSize
+}
+
 type Headers = Readonly<Record<string, string>>
 
 /** What the answer varies by is all that anybody says: that of the program, set before, is kept (RFC 9110, section 12.5.5). */

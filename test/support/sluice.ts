@@ -128,6 +128,7 @@ export function fakeClient(
     onGone: () => () => {},
     hangUp: () => void calls.push('hangUp'),
     cut: () => void calls.push('cut'),
+    isStuck: () => false,
   }
   return { exchange, transport, calls }
 }
