@@ -91,7 +91,8 @@ it('a second instance takes 500 clients over from one that is stopped: they come
 
   first.child.kill('SIGTERM')
   await until(() => first.exit !== null, 'the first instance has ended')
-  expect(first.output).toMatch(/Ended 500 streams in \d+ ms, 0 of them by force/)
+  const [ended] = first.output.match(/Ended 500 streams in \d+ ms, 0 of them by force/) ?? []
+  expect(ended, first.output).toBeDefined()
   expect(first.exit).toBe(0)
   const second = await startExample('job-log/server.js', [file], { env: { PORT: new URL(url).port } })
   await until(() => second.output.includes('http://'), 'the second instance listens')
@@ -113,7 +114,7 @@ it('a second instance takes 500 clients over from one that is stopped: they come
   )
   // 50 to each tenth of the window, were it not for chance: a herd would be all in one.
   console.log(
-    `Arrivals by ${RECONNECT_WITHIN_MS / 10} ms after the end of the stream: ${histogram.join(', ')}`,
+    `${ended}. Arrivals by ${RECONNECT_WITHIN_MS / 10} ms after the end of the stream: ${histogram.join(', ')}`,
   )
   expect(Math.max(...histogram)).toBeLessThan(CLIENTS / 4)
   expect(histogram.slice(1, 9).every((count) => count > 0)).toBe(true)
