@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vitest/config'
 
@@ -12,6 +13,8 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/setup/needs.ts'],
     testTimeout: 20_000,
+    // Most of the long tests wait: for a network that fails, for a deadline.
+    maxWorkers: Math.max(2, availableParallelism()),
     typecheck: { enabled: true, include: ['test/**/*.test-d.ts'] },
   },
 })

@@ -12,7 +12,9 @@ export interface GuardedServer {
 
 /** What is used of a session of HTTP/2. */
 export interface GuardedSession {
+  /** Ends the session when its streams have ended. */
   close(): void
+  /** Calls the listener when the session is over. */
   once(event: 'close', listener: () => void): unknown
 }
 
