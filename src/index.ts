@@ -64,7 +64,7 @@ export { createHealthHandler, type HttpRequest, type HttpResponse } from './runt
 export type { LifecycleStage, Logger } from './runtime/lifecycle.js'
 export type { Authorization, LimitsOptions, SluiceOptions } from './runtime/options.js'
 export type { RefusalCause } from './runtime/refusal.js'
-export type { GuardedServer } from './runtime/server-guard.js'
+export type { GuardedServer, GuardedSession } from './runtime/server-guard.js'
 export type { ShutdownOptions, ShutdownReport } from './runtime/shutdown.js'
 export {
   type Health,

@@ -95,6 +95,7 @@ const TYPES = [
   'Frame',
   'Gap',
   'GuardedServer',
+  'GuardedSession',
   'Health',
   'HeartbeatOptions',
   'HttpRequest',

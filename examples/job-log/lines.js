@@ -3,6 +3,8 @@ import { setTimeout as wait } from 'node:timers/promises'
 
 const READ_BYTES = 64 * 1024
 const LOOK_EVERY_MS = 50
+/** What is behind is left out: an event may not be of any length. */
+const MAX_LINE_CHARACTERS = 10_000
 
 /** The complete lines of a file that only grows: those it has now, and then those that come until the signal aborts. */
 export function linesOf(path, signal) {
@@ -18,7 +20,9 @@ export function linesOf(path, signal) {
     const bytes = Buffer.concat([unfinished, buffer.subarray(0, bytesRead)])
     const end = bytes.lastIndexOf('\n') + 1
     unfinished = bytes.subarray(end)
-    return end === 0 ? [] : bytes.toString('utf8', 0, end - 1).split('\n')
+    if (end === 0) return []
+    const lines = bytes.toString('utf8', 0, end - 1).split('\n')
+    return lines.map((line) => line.replace(/\r$/, '').slice(0, MAX_LINE_CHARACTERS))
   }
 
   return {

@@ -29,18 +29,27 @@ const stopping = new AbortController()
 const lines = linesOf(path, stopping.signal)
 // What is there already is read before the first client is answered: it may know of it.
 for (const line of await lines.existing()) await log.publish({ event: 'line', data: line })
-publishTheRest()
+publishTheRest().catch(stopFor)
 
 server.listen(Number(process.env.PORT ?? 8080), () => {
   console.log(`http://localhost:${server.address().port}/`)
 })
 
-process.once('SIGTERM', async () => {
+process.once('SIGTERM', stop)
+
+async function stop() {
   server.close()
   stopping.abort()
   const { streams, reset, durationMs } = await sluice.shutdown({ graceMs: 5000, reconnectWithinMs: 5000 })
   console.log(`Ended ${streams} streams in ${durationMs} ms, ${reset} of them by force.`)
-})
+}
+
+/** Without the file there is nothing to tell: another instance may have it. */
+function stopFor(error) {
+  console.error(error)
+  process.exitCode = 1
+  stop()
+}
 
 async function publishTheRest() {
   for await (const line of lines.following()) await log.publish({ event: 'line', data: line })

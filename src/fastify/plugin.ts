@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { FastifyInstance, FastifyPluginCallback, FastifyReply } from 'fastify'
+import type { FastifyInstance, FastifyPluginCallback, FastifyReply, RouteHandlerMethod } from 'fastify'
 import {
   createSSEHandler,
   type EventMap,
@@ -14,7 +14,8 @@ declare module 'fastify' {
   interface FastifyReply {
     /**
      * Answers the request with an event stream, and takes the reply out of Fastify's hands as `reply.hijack()` does: the
-     * hooks `preSerialization` and `onSend` do not run. Headers set with `reply.header()` are kept. As with
+     * hooks `preSerialization` and `onSend` do not run. When the route throws or rejects afterwards, the stream ends as with
+     * `sse.sendError`. Headers set with `reply.header()` are kept. As with
      * `createSSEHandler`, a client that has left and a request that is refused are no errors: the handler is closed.
      *
      * @throws SSEError ERR_SSE_HEADERS_SENT when the reply is sent or hijacked; ERR_SSE_INVALID_OPTION and
@@ -44,6 +45,7 @@ export interface FastifySSEOptions {
  */
 export const fastifySSE: FastifyPluginCallback<FastifySSEOptions> = (app, options, done) => {
   const { open, closeAll } = options.sluice === undefined ? ownStreams() : streamsOf(options.sluice, options)
+  const opened: Opened = new WeakMap()
   app.decorateReply('sse', function openStream<
     Events extends object,
   >(this: FastifyReply, streamOptions?: SSEHandlerOptions<Events>) {
@@ -55,7 +57,11 @@ export const fastifySSE: FastifyPluginCallback<FastifySSEOptions> = (app, option
     }
     const handler = open<Events>(this.request.raw, raw, streamOptions)
     this.hijack()
+    opened.set(this, handler)
     return handler
+  })
+  app.addHook('onRoute', (route) => {
+    route.handler = endingItsStream(route.handler, opened)
   })
   app.addHook('preClose', closeAll)
   done()
@@ -67,6 +73,23 @@ Object.assign(fastifySSE, {
   [Symbol.for('fastify.display-name')]: 'sluice',
   [Symbol.for('plugin-meta')]: { name: 'sluice', fastify: '5.x' },
 })
+
+type Opened = WeakMap<FastifyReply, Pick<SSEHandler, 'sendError'>>
+
+/** Fastify only logs what a route throws after it has hijacked its reply: its stream would be open for ever. */
+function endingItsStream(handler: RouteHandlerMethod, opened: Opened): RouteHandlerMethod {
+  return function (this: FastifyInstance, request, reply) {
+    const fail = (error: unknown) => void opened.get(reply)?.sendError(error)
+    try {
+      const result: unknown = handler.call(this, request, reply)
+      if (result instanceof Promise) result.catch(fail)
+      return result
+    } catch (error) {
+      fail(error)
+      throw error
+    }
+  }
+}
 
 interface Streams {
   open<Events extends object>(

@@ -27,6 +27,7 @@ const NO_REFUSALS: Record<RefusalCause, 0> = {
   'max-connections': 0,
   'max-bytes': 0,
   'max-per-key': 0,
+  pipelined: 0,
   origin: 0,
   unauthenticated: 0,
   forbidden: 0,

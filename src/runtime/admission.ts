@@ -52,8 +52,8 @@ interface Candidate<Request> {
 export class Admission<Request> {
   readonly #options: ResolvedSluiceOptions<Request>
   readonly #sluice: Admitting
-  /** Who a log was first opened for: it is nobody else's history. */
-  readonly #ownerOfLog = new WeakMap<EventLog, string>()
+  /** Who a log was first opened for, who may have no name: it is nobody else's history. */
+  readonly #ownerOfLog = new WeakMap<EventLog, string | null>()
   #authorizing = 0
   /** Sessions that are taken over beyond the limit, by requests that wait for `authorize`. */
   readonly #takingOver = new Set<string>()
@@ -125,15 +125,24 @@ export class Admission<Request> {
   #passesOrigin(candidate: Candidate<Request>): boolean {
     const { cors } = this.#options
     if (cors === null) return true
-    const verdict = this.#asked(candidate, () => cors(candidate.exchange.request))
+    const verdict = this.#asked(candidate, () => cors(candidate.exchange))
     if (verdict === undefined) return false
     candidate.headers = verdict.headers
     if (verdict.kind === 'refused') this.#refuse(candidate, 'origin')
-    if (verdict.kind === 'preflight') answer(candidate.exchange, preflightAnswer(verdict.headers))
+    if (verdict.kind === 'preflight') this.#answerPreflight(candidate)
     return verdict.kind === 'allowed'
   }
 
+  #answerPreflight({ exchange, headers }: Candidate<Request>): void {
+    if (this.#sluice.stopping.aborted) exchange.lastAnswer()
+    answer(exchange, preflightAnswer(headers))
+  }
+
   #passesLimits(candidate: Candidate<Request>): boolean {
+    if (candidate.exchange.isBehindAnother()) {
+      this.#refuse(candidate, 'pipelined')
+      return false
+    }
     const cause = this.#sluice.stopping.aborted ? 'shutting-down' : this.#overload()
     // A client that is back before its old stream is known to be dead takes nobody's place.
     candidate.takesOver = cause === 'max-connections' ? this.#takenOver(candidate) : null
@@ -142,10 +151,7 @@ export class Admission<Request> {
     return false
   }
 
-  /**
-   * The open session that a request beyond the limit would take over; null when there is none. One at a time for each
-   * session, and none while an older stream of it drains: or the limit would be none.
-   */
+  /** The open session that a request beyond the limit would take over, one at a time; null when there is none. */
   #takenOver({ request, options, principal, isAuthorized }: Candidate<Request>): string | null {
     const { onOpenSession, sessionId } = this.#options
     if (onOpenSession !== 'replace') return null
@@ -153,9 +159,7 @@ export class Admission<Request> {
       const name = options.sessionId ?? named('sessionId', sessionId?.(request))
       if (name === undefined || this.#takingOver.has(name)) return null
       const open = this.#sluice.streams.ofSession(name)
-      const isItsOwn = open.every(
-        (stream) => !stream.isClosing && (!isAuthorized || stream.principal === principal),
-      )
+      const isItsOwn = open.every((stream) => !isAuthorized || stream.principal === principal)
       return open.length > 0 && isItsOwn ? name : null
     } catch {
       // A hook that fails lets nobody in.
@@ -195,6 +199,8 @@ export class Admission<Request> {
     const { exchange, options, principal } = candidate
     const names = this.#namesOf(candidate)
     if (names === null) return null
+    // A hook may have stopped it.
+    if (this.#sluice.stopping.aborted) return this.#refuse(candidate, 'shutting-down')
     const { sessionId, key } = names
     const { streams, wheel } = this.#sluice
     const { onOpenSession, atMaxPerKey, idleMs, lifetimeMs } = this.#options
@@ -214,12 +220,11 @@ export class Admission<Request> {
     const stream = new Supervised(handler, exchange, { sessionId, key, principal }, limits, this.#sluice)
     // Before anything that runs code of the user, which may close it.
     this.#sluice.opened(stream)
-    const gone = oldest === null ? replaced : [...replaced, oldest]
-    for (const old of gone) {
-      // There is no room for a stream that takes long to end.
-      if (candidate.takesOver !== null && old.connection.heldBytes > 0) old.handler.abort('replaced')
-      else void old.handler.close({ reason: 'replaced' })
-    }
+    this.#cutEnding(stream)
+    for (const old of oldest === null ? replaced : [...replaced, oldest])
+      void old.handler.close({ reason: 'replaced' })
+    // A hook may have had it stopped meanwhile.
+    if (this.#sluice.stopping.aborted) stream.end('shutdown', 0)
     return handler
   }
 
@@ -243,14 +248,26 @@ export class Admission<Request> {
     return others.length < maxPerKey ? null : (others[0] ?? null)
   }
 
-  /** Whether a principal may read a history: its own, or one that is nobody's. */
+  /**
+   * Streams that drain take places, too: of a session that is taken over again and again, or of a key, no more than it may
+   * have open.
+   */
+  #cutEnding({ sessionId, key }: Supervised): void {
+    const { onOpenSession, maxPerKey } = this.#options
+    const { streams } = this.#sluice
+    const isEnding = (stream: Supervised) => stream.isClosing
+    const ofSession = onOpenSession === 'replace' ? streams.ofSession(sessionId).filter(isEnding) : []
+    const ofKey = maxPerKey === Number.POSITIVE_INFINITY ? [] : streams.ofKey(key).filter(isEnding)
+    const tooMany = ofKey.slice(0, Math.max(0, ofKey.length + 1 - maxPerKey))
+    for (const { handler } of [...ofSession, ...tooMany]) handler.abort('replaced')
+  }
+
   #mayRead(log: EventLog | undefined, principal: string | null): boolean {
-    const owner = log === undefined ? undefined : this.#ownerOfLog.get(log)
-    return owner === undefined || owner === principal
+    return log === undefined || !this.#ownerOfLog.has(log) || this.#ownerOfLog.get(log) === principal
   }
 
   #claim(log: EventLog | undefined, principal: string | null): void {
-    if (log !== undefined && principal !== null) this.#ownerOfLog.set(log, principal)
+    if (log !== undefined) this.#ownerOfLog.set(log, principal)
   }
 
   #create(candidate: Candidate<Request>, sessionId: string, replaced: Supervised | undefined): SSEHandler {
@@ -290,9 +307,8 @@ export class Admission<Request> {
       cause,
       ...(error !== undefined && { err: error }),
     }))
+    if (this.#sluice.stopping.aborted) exchange.lastAnswer()
     if (isAnswerable(cause)) answer(exchange, refusalAnswer(cause, this.#options.retryAfterMs, headers))
-    // Or the server would wait for another request of this client before it is closed.
-    if (cause === 'shutting-down') exchange.hangUp()
     return null
   }
 }

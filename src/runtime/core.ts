@@ -1,4 +1,5 @@
 import type { ClosedInfo, SSEHandlerStats } from '../handler/sse-handler-events.js'
+import { unansweredPeers } from '../transport/linux.js'
 import type { Admitting } from './admission.js'
 import { Lifecycle } from './lifecycle.js'
 import type { ResolvedSluiceOptions } from './options.js'
@@ -23,7 +24,11 @@ export class Core implements Admitting {
   ) {
     this.lifecycle = new Lifecycle(logger, sluice)
     this.wheel = new WheelClock(clock)
-    this.#sweep = new VanishedSweep(this.streams, clock, sweepMs)
+    this.#sweep = new VanishedSweep(this.streams, clock, sweepMs, {
+      read: unansweredPeers,
+      failed: (error) =>
+        this.lifecycle.log('warn', { err: error }, 'sse sweep could not read the socket table'),
+    })
   }
 
   get stopping(): AbortSignal {

@@ -1,5 +1,6 @@
 import { SSEError, shown } from '../errors.js'
 import { knownOptions, wholeNumber } from '../options.js'
+import type { Exchange } from '../transport/exchange.js'
 import { isHeaderName } from '../wire/headers.js'
 import type { StreamRequest } from '../wire/request.js'
 
@@ -21,7 +22,7 @@ interface CorsVerdict {
   headers: Readonly<Record<string, string>>
 }
 
-export type CorsRules = (request: StreamRequest) => CorsVerdict
+export type CorsRules = (exchange: Pick<Exchange, 'request' | 'isSecure'>) => CorsVerdict
 
 /** What clients of event streams send. */
 const STREAM_REQUEST_HEADERS = ['Last-Event-ID', 'Authorization', 'Cache-Control', 'Content-Type']
@@ -59,13 +60,14 @@ export function resolveCors(options: CorsOptions): CorsRules {
   }
   // Whatever the answer is, it is of this origin (Fetch standard, section 3.2.5).
   const vary: Record<string, string> = origins === '*' ? {} : { Vary: 'Origin' }
-  return (request) => {
+  return ({ request, isSecure }) => {
     const origin = request.header('origin')
     const isPreflight =
       request.method === 'OPTIONS' && request.header('access-control-request-method') !== undefined
     // Browsers name the origin of every request from elsewhere; without one there is nothing to check.
     if (origin === undefined) return { kind: 'allowed', headers: vary }
-    if (!isSameOrigin(origin, request) && !isAllowed(origin)) return { kind: 'refused', headers: vary }
+    if (!isSameOrigin(origin, request, isSecure) && !isAllowed(origin))
+      return { kind: 'refused', headers: vary }
     const answer = {
       ...vary,
       'Access-Control-Allow-Origin': origins === '*' ? '*' : origin,
@@ -78,10 +80,13 @@ export function resolveCors(options: CorsOptions): CorsRules {
   }
 }
 
-/** A page posts to its own server with an Origin header, too. */
-function isSameOrigin(origin: string, request: StreamRequest): boolean {
-  const host = request.header(':authority') ?? request.header('host')
-  return host !== undefined && (origin === `https://${host}` || origin === `http://${host}`)
+/**
+ * A page posts to its own server with an Origin header, too. Over TLS a page of the same host without TLS is another origin;
+ * where TLS may end at a proxy it cannot be told from its own.
+ */
+function isSameOrigin(origin: string, request: StreamRequest, isSecure: boolean): boolean {
+  const host = request.header('host')
+  return host !== undefined && (origin === `https://${host}` || (!isSecure && origin === `http://${host}`))
 }
 
 function originTest(origins: CorsOptions['origins']): (origin: string) => boolean {

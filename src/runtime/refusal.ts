@@ -14,6 +14,7 @@ export type RefusalCause =
   | 'max-connections'
   | 'max-bytes'
   | 'max-per-key'
+  | 'pipelined'
   | 'origin'
   | 'unauthenticated'
   | 'forbidden'
@@ -53,6 +54,12 @@ const MEANINGS: Record<Answerable, Meaning> = {
     status: 429,
     title: 'Too Many Requests',
     detail: 'You have as many streams open as you may; close one, or come back later.',
+    retry: true,
+  },
+  pipelined: {
+    status: 503,
+    title: 'Service Unavailable',
+    detail: 'The stream would wait for another answer on its connection; ask on a connection of its own.',
     retry: true,
   },
   origin: {

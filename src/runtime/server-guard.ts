@@ -6,6 +6,14 @@ export interface GuardedServer {
   maxConnections?: number | undefined
   /** Told of each connection that the server drops. */
   on(event: 'drop', listener: () => void): unknown
+  /** Told by servers of HTTP/2. */
+  on(event: 'session', listener: (session: GuardedSession) => void): unknown
+}
+
+/** What is used of a session of HTTP/2. */
+export interface GuardedSession {
+  close(): void
+  once(event: 'close', listener: () => void): unknown
 }
 
 /** Files that a process needs besides the connections of its server. */
@@ -19,12 +27,13 @@ export async function attachServer(
   server: GuardedServer,
   maxStreams: number,
   lifecycle: Lifecycle,
-  dropped: () => void,
+  { dropped, cameSession }: { dropped: () => void; cameSession: (session: GuardedSession) => void },
 ): Promise<void> {
   server.on('drop', () => {
     dropped()
     lifecycle.log('warn', { maxConnections: server.maxConnections }, 'sse server dropped a connection')
   })
+  server.on('session', cameSession)
   const files = (await openFilesLimit()) ?? Number.POSITIVE_INFINITY
   const most = Math.max(1, files - OTHER_FILES)
   if (maxStreams > most) {

@@ -8,7 +8,7 @@ import type { EventMap } from '../wire/event.js'
 import { Admission, type OpenOptions } from './admission.js'
 import { Core } from './core.js'
 import { type ResolvedSluiceOptions, resolveSluiceOptions, type SluiceOptions } from './options.js'
-import { attachServer, type GuardedServer } from './server-guard.js'
+import { attachServer, type GuardedServer, type GuardedSession } from './server-guard.js'
 import {
   type ResolvedShutdownOptions,
   resolveShutdownOptions,
@@ -80,6 +80,8 @@ export class Sluice<Request = NodeRequest, Waits extends boolean = false> {
   readonly #core: Core
   readonly #admission: Admission<Request>
   readonly #attached = new WeakSet<GuardedServer>()
+  /** Sessions of HTTP/2 of the servers that were given to `attach`. */
+  readonly #sessions = new Set<GuardedSession>()
   #droppedByServer = 0
   #shutdown: Promise<ShutdownReport> | null = null
 
@@ -218,13 +220,19 @@ export class Sluice<Request = NodeRequest, Waits extends boolean = false> {
   /**
    * Keeps a server from taking more TCP connections than it has streams and files for, and counts those that it drops.
    * Node says nothing when the system has no file left for a connection (EMFILE): `server.maxConnections` is set below
-   * that, where it is not set already. Resolves when that is done.
+   * that, where it is not set already. Of an HTTP/2 server `shutdown` closes the idle sessions, too. Resolves when that is done.
    */
   async attach(server: GuardedServer): Promise<void> {
     if (this.#attached.has(server)) return
     this.#attached.add(server)
-    await attachServer(server, this.#options.maxConnections, this.#core.lifecycle, () => {
-      this.#droppedByServer += 1
+    await attachServer(server, this.#options.maxConnections, this.#core.lifecycle, {
+      dropped: () => {
+        this.#droppedByServer += 1
+      },
+      cameSession: (session) => {
+        this.#sessions.add(session)
+        session.once('close', () => this.#sessions.delete(session))
+      },
     })
   }
 
@@ -250,6 +258,8 @@ export class Sluice<Request = NodeRequest, Waits extends boolean = false> {
   async #shutDown(options: ResolvedShutdownOptions): Promise<ShutdownReport> {
     const { streams, wheel } = this.#core
     this.#core.stop()
+    // Node closes idle connections of HTTP/1 itself when it closes a server, and those of HTTP/2 it does not.
+    for (const session of this.#sessions) session.close()
     const report = await shutDown([...streams], options, this.#options.clock)
     wheel.stop()
     return report

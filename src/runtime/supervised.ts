@@ -140,8 +140,8 @@ export class Supervised implements ConnectionObserver, Registered, Sweepable {
   }
 
   /** Tells the client when to come back, and ends the stream when all that was accepted has left, or the time is up. */
-  end(reason: CloseReason, withinMs: number, retryMs: number): void {
-    this.handler.retry(retryMs)
+  end(reason: CloseReason, withinMs: number, retryMs?: number): void {
+    if (retryMs !== undefined) this.handler.retry(retryMs)
     this.connection.drainWithin(withinMs)
     void this.handler.close({ reason })
   }
@@ -175,7 +175,8 @@ export class Supervised implements ConnectionObserver, Registered, Sweepable {
   forced(reason: CloseReason): void {
     this.wasForced = true
     // A client that takes nothing at all: over HTTP/2 the reset of one stream would wait for it, too.
-    if (STALLS.includes(reason) && this.#exchange.isStuck()) this.#exchange.cut()
+    const hasStalled = STALLS.includes(reason) || this.connection.phase === 'draining'
+    if (hasStalled && this.#exchange.isStuck()) this.#exchange.cut()
     this.#supervisor.lifecycle.tell('forced', () => ({ ...this.fields(), reason }))
   }
 

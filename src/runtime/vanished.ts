@@ -1,6 +1,6 @@
 import type { Clock, Timer } from '../clock.js'
 import type { Peer } from '../transport/exchange.js'
-import { type UnansweredPeer, unansweredPeers } from '../transport/linux.js'
+import type { UnansweredPeer } from '../transport/linux.js'
 
 /**
  * Without an acknowledgement for so long the peer is gone. With the heartbeat's 15 s, a slot of the wheel and a sweep in
@@ -19,6 +19,14 @@ type Sweepables = Iterable<Sweepable> & { readonly size: number }
 /** How far apart two readings of the same moment may be: the table is read, and this process runs, in its own time. */
 const SAME_MOMENT_MS = 500
 
+/** Where the kernel's word comes from. */
+export interface SocketTable {
+  /** Null where there is no such table. */
+  read(): Promise<UnansweredPeer[] | null>
+  /** Told when it could not be read this time. */
+  failed(error: unknown): void
+}
+
 interface Suspicion {
   since: number
   last: UnansweredPeer
@@ -32,12 +40,14 @@ export class VanishedSweep {
   readonly #clock: Clock
   readonly #intervalMs: number
   readonly #connections: Sweepables
+  readonly #table: SocketTable
   #suspicions = new Map<Sweepable, Suspicion>()
   #timer: Timer | null = null
   #isStopped = false
 
-  constructor(connections: Sweepables, clock: Clock, intervalMs: number) {
+  constructor(connections: Sweepables, clock: Clock, intervalMs: number, table: SocketTable) {
     this.#connections = connections
+    this.#table = table
     this.#clock = clock
     this.#intervalMs = intervalMs
     this.#isStopped = intervalMs === Number.POSITIVE_INFINITY
@@ -56,11 +66,15 @@ export class VanishedSweep {
   }
 
   async #sweep(): Promise<void> {
-    const unanswered = await unansweredPeers()
+    try {
+      const unanswered = await this.#table.read()
+      if (unanswered === null) this.stop()
+      if (!this.#isStopped) this.look(unanswered ?? [])
+    } catch (error) {
+      this.#table.failed(error)
+    }
     this.#timer = null
-    if (unanswered === null) this.stop()
     if (this.#isStopped) return
-    this.look(unanswered ?? [])
     if (this.#connections.size > 0) this.start()
   }
 

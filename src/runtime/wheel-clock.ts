@@ -39,9 +39,9 @@ export class WheelClock implements Clock {
     this.#base = base
   }
 
-  /** How late the last tick was, in milliseconds: for as long the event loop was busy. */
+  /** How late the last tick was, in milliseconds: for as long the event loop was busy. 0 when nothing waits. */
   get lagMs(): number {
-    return this.#lagMs
+    return this.#nextTick === null ? 0 : this.#lagMs
   }
 
   now(): number {

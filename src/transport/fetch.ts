@@ -85,7 +85,11 @@ export function fetchExchangeOf(request: Request): Exchange & { readonly transpo
     )
   }
   const { method, url, headers } = request
-  const asked = { method, url, header: (name: string) => headers.get(name) ?? undefined }
+  const asked = {
+    method,
+    url,
+    header: (name: string) => headers.get(name) ?? (name === 'host' ? hostOf(url) : undefined),
+  }
   const { signal } = request
   const transport = new ResponseTransport(signal)
   return {
@@ -94,16 +98,24 @@ export function fetchExchangeOf(request: Request): Exchange & { readonly transpo
     peer: null,
     // A Request knows nothing of its answer.
     assertUnanswered() {},
+    isBehindAnother: () => false,
     onGone(listener) {
       if (signal?.aborted) listener()
       else signal?.addEventListener('abort', listener, { once: true })
       return () => signal?.removeEventListener('abort', listener)
     },
+    isSecure: url.startsWith('https:'),
     // The connection is the server's.
+    lastAnswer() {},
     hangUp() {},
     cut() {},
     isStuck: () => false,
   }
+}
+
+/** Servers of Fetch requests put it into the address, and need not keep the header. */
+function hostOf(url: string): string | undefined {
+  return URL.canParse(url) ? new URL(url).host : undefined
 }
 
 function failed(sse: Pick<SSEHandler, 'phase' | 'sendError'>, error: unknown): void {

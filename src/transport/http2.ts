@@ -8,6 +8,7 @@ import type { Exchange } from './exchange.js'
 import {
   assertUnanswered,
   ignoreError,
+  isEncrypted,
   KEEPALIVE_DELAY_MS,
   lostBy,
   markAnswered,
@@ -39,12 +40,15 @@ export function http2Exchange(
     request,
     transport: new Http2Transport(stream, compat),
     peer: session === undefined || session.destroyed ? null : peerOf(session.socket),
+    isBehindAnother: () => false,
     assertUnanswered: () => assertUnanswered(compat?.res ?? stream),
     onGone(listener) {
       if (stream.closed || stream.destroyed) listener()
       else stream.once('close', listener)
       return () => void stream.off('close', listener)
     },
+    isSecure: session !== undefined && !session.destroyed && isEncrypted(session.socket),
+    lastAnswer: () => session?.close(),
     // GOAWAY: other streams of the session may end first.
     hangUp: () => session?.close(),
     isStuck: () => (session?.socket === undefined ? 0 : (untakenBytes(session.socket) ?? 0)) > 0,

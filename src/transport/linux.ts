@@ -19,9 +19,12 @@ export interface UnansweredPeer extends Peer {
 const LINE =
   /^ *\d+: [0-9A-F]+:([0-9A-F]{4}) ([0-9A-F]+):([0-9A-F]{4}) 0[18] [0-9A-F]{8}:[0-9A-F]{8} 01:([0-9A-F]+) ([0-9A-F]{8})/
 
+const UNREADABLE: readonly (string | undefined)[] = ['ENOENT', 'EACCES', 'EPERM']
+
 /**
  * The peers that do not answer, from the socket tables of this process's network namespace. Read in pieces, so that a
- * long table blocks nothing. Null where there is no such table: only Linux has it.
+ * long table blocks nothing. Null where there is no such table: only Linux has it. Rejects when it cannot be read this time,
+ * such as without a free file.
  */
 export async function unansweredPeers(): Promise<UnansweredPeer[] | null> {
   const found: UnansweredPeer[] = []
@@ -35,8 +38,9 @@ export async function unansweredPeers(): Promise<UnansweredPeer[] | null> {
         for (const line of lines) addUnanswered(line, found)
       }
       tables += 1
-    } catch {
-      // A kernel without IPv6 has the first table only; another system has none.
+    } catch (error) {
+      // A kernel without IPv6 has the first table only; another system has none, and some allow nobody to read them.
+      if (!UNREADABLE.includes((error as NodeJS.ErrnoException).code)) throw error
     }
   }
   return tables === 0 ? null : found

@@ -88,7 +88,8 @@ function requestOf(method = 'GET', url = '/', headers: IncomingHttpHeaders): Str
     method,
     url,
     header(name) {
-      const value = headers[name]
+      // HTTP/2 says it in another way (RFC 9113, section 8.3.1).
+      const value = name === 'host' ? (headers.host ?? headers[':authority']) : headers[name]
       return Array.isArray(value) ? value.join(', ') : value
     },
   }

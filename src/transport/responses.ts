@@ -39,6 +39,10 @@ export function peerOf({ remoteAddress, remotePort, localPort }: Socket): Peer |
   return { address: remoteAddress, port: remotePort, localPort }
 }
 
+export function isEncrypted(socket: Socket): boolean {
+  return (socket as { encrypted?: boolean }).encrypted === true
+}
+
 /**
  * Has the kernel forget a connection, which is then to be destroyed: `end` never returns for a stalled peer, and
  * `destroy` alone leaves what was sent in the kernel for minutes.

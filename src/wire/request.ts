@@ -40,9 +40,17 @@ export const NO_CONTENT: StreamAnswer = {
   body: '',
 }
 
-/** Decides what a request gets. Any method but HEAD may stream: MCP and LLM clients POST. */
+const OPTIONS_ANSWER: StreamAnswer = {
+  stream: false,
+  status: 204,
+  headers: { Allow: 'GET, HEAD, POST, OPTIONS' },
+  body: '',
+}
+
+/** Decides what a request gets. Any method but HEAD and OPTIONS may stream: MCP and LLM clients POST. */
 export function answerTo(request: StreamRequest): StreamAnswer {
   if (request.method === 'HEAD') return { stream: false, status: 200, headers: STREAM_HEADERS, body: '' }
+  if (request.method === 'OPTIONS') return OPTIONS_ANSWER
   if (!acceptsEventStream(request.header('accept'))) {
     const headers = { 'Content-Type': 'application/problem+json', 'Cache-Control': 'no-store' }
     return { stream: false, status: 406, headers, body: NOT_ACCEPTABLE }

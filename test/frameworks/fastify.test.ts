@@ -24,7 +24,7 @@ async function start(
 ): Promise<App> {
   const app = Fastify()
   onTestFinished(() => app.close())
-  app.register(fastifySSE, options)
+  await app.register(fastifySSE, options)
   await prepare(app)
   await app.listen({ port: 0, host: '127.0.0.1' })
   const { port } = app.server.address() as AddressInfo
@@ -335,3 +335,44 @@ function holding() {
   }
   return state
 }
+
+describe('a route', () => {
+  it.each(['throws', 'rejects', 'rejects later'] as const)(
+    'that %s ends its stream with an error',
+    async (how) => {
+      const handlers: SSEHandler[] = []
+      const { url } = await start((app) => {
+        const fail = async () => {
+          if (how === 'rejects later') await new Promise((resolve) => setImmediate(resolve))
+          throw new Error('a secret')
+        }
+        app.get('/events', (_, reply) => {
+          handlers.push(reply.sse())
+          if (how === 'throws') throw new Error('a secret')
+          return fail()
+        })
+      })
+      const client = await connect(url)
+      await until(() => client.ended)
+      expect(client.events.map(({ event }) => event)).toEqual(['connected', 'error', 'close'])
+      expect(client.text).not.toContain('secret')
+      expect(await handlers[0]?.closed).toMatchObject({ reason: 'error', error: { message: 'a secret' } })
+    },
+  )
+
+  it('can be tested with app.inject()', async () => {
+    const { app } = await start((app) => {
+      app.get('/events', (_, reply) => {
+        const sse = reply.sse()
+        sse.trySend({ event: 'tick', data: 1 })
+        void sse.close({ reason: 'completed' })
+      })
+    })
+    const { statusCode, headers, payload } = await app.inject('/events')
+    expect({ statusCode, type: headers['content-type'] }).toEqual({
+      statusCode: 200,
+      type: 'text/event-stream',
+    })
+    expect(payload).toContain('event: tick\ndata: 1\n\n')
+  })
+})

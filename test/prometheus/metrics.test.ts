@@ -69,7 +69,7 @@ it('shows every reason and cause before it occurs, so that the first is an incre
   const of = (name: string) => samples.filter((sample) => sample.name === name)
   const reasons = of('sluice_connections_closed_total').map(({ labels }) => labels.reason)
   expect(reasons.sort()).toEqual([...CLOSE_REASONS].sort())
-  expect(of('sluice_connections_refused_total')).toHaveLength(12)
+  expect(of('sluice_connections_refused_total')).toHaveLength(13)
   expect(of('sluice_connections_opened_by_client_total')).toHaveLength(11)
 })
 

@@ -1,7 +1,7 @@
 import { type CorsOptions, createSluice } from 'sluice'
 import { describe, expect, it } from 'vitest'
 import { connect } from '../support/client.js'
-import { answerOf, supervise } from '../support/sluice.js'
+import { answerOf, fakeClient, supervise, superviseFakes } from '../support/sluice.js'
 
 const APP = 'https://app.example'
 const PREFLIGHT = {
@@ -194,4 +194,48 @@ it.each([
   expect(() => createSluice({ cors: cors as never })).toThrow(
     expect.objectContaining({ code: 'ERR_SSE_INVALID_OPTION' }),
   )
+})
+
+describe('a page of the same host without TLS', () => {
+  const cors = { origins: ['https://a.example'] }
+  const asked = (isSecure: boolean) => {
+    const { sluice, open } = superviseFakes({ cors })
+    const client = fakeClient({ origin: 'http://h', host: 'h' })
+    const { sse } = open({ ...client, exchange: { ...client.exchange, isSecure } })
+    return { sse, refused: sluice.stats().refused }
+  }
+
+  it('is another origin over TLS', () => {
+    expect(asked(true)).toEqual({ sse: null, refused: { origin: 1 } })
+  })
+
+  it('is the same where TLS may have ended before', () => {
+    expect(asked(false).sse).not.toBeNull()
+  })
+})
+
+describe('cors of a Fetch server', () => {
+  const sluice = () => createSluice<Request>({ cors: { origins: ['https://a.example'] } })
+  const asked = (origin: string, init: RequestInit = {}) => {
+    const headers = { origin, ...init.headers }
+    const { sse, response } = sluice().respond(new Request('https://h.example/events', { ...init, headers }))
+    const { status } = response
+    const allowed = response.headers.get('access-control-allow-origin')
+    sse?.abort()
+    return { status, allowed }
+  }
+
+  it.each([
+    ['a page that is listed', 'https://a.example', { status: 200, allowed: 'https://a.example' }],
+    ['its own page', 'https://h.example', { status: 200, allowed: 'https://h.example' }],
+    ['its own host without TLS', 'http://h.example', { status: 403, allowed: null }],
+    ['another page', 'https://b.example', { status: 403, allowed: null }],
+  ])('is as of any other: %s', (_who, origin, expected) => {
+    expect(asked(origin)).toEqual(expected)
+  })
+
+  it('answers a preflight', () => {
+    const preflight = { method: 'OPTIONS', headers: { 'access-control-request-method': 'GET' } }
+    expect(asked('https://a.example', preflight)).toEqual({ status: 204, allowed: 'https://a.example' })
+  })
 })

@@ -8,6 +8,7 @@ import { createSluice, type NodeRequest, type NodeResponse, type SSEHandler } fr
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { certificate } from '../support/certificate.js'
 import { connect } from '../support/client.js'
+import { untilStuck } from '../support/fake-transport.js'
 import { supervise } from '../support/sluice.js'
 import { until } from '../support/until.js'
 
@@ -96,6 +97,33 @@ describe('a client that takes nothing', () => {
         for await (const permit of sse.demand()) permit.send({ data: 'x'.repeat(100_000) })
       })()
       expect(await sse.closed).toMatchObject({ reason: 'write-stalled' })
+      await until(() => inKernel(port).length === 0, 'the kernel has forgotten the connection')
+    },
+  )
+})
+
+describe('shutdown', () => {
+  it.skipIf(process.platform !== 'linux').each(Object.entries(SERVERS))(
+    'resets what a stopped client keeps from ending, and server.close() returns (%s)',
+    async (_name, { create, request, alpn }) => {
+      const sluice = createSluice()
+      const opened: SSEHandler[] = []
+      const server = create((req, res) => {
+        const sse = sluice.open(req, res)
+        if (sse !== null) opened.push(sse)
+      }) as Server
+      const port = await listen(server)
+      stoppedClient(port, alpn, request)
+      await until(() => opened.length === 1)
+      const [sse] = opened as [SSEHandler]
+      const offering = (async () => {
+        for await (const permit of sse.demand()) permit.send({ data: 'x'.repeat(100_000) })
+      })()
+      await untilStuck(sse)
+      const isClosed = new Promise((resolve) => server.close(resolve))
+      expect(await sluice.shutdown({ graceMs: 200 })).toMatchObject({ streams: 1, reset: 1 })
+      await isClosed
+      await offering
       await until(() => inKernel(port).length === 0, 'the kernel has forgotten the connection')
     },
   )

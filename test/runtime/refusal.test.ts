@@ -7,6 +7,7 @@ const ANSWERS = {
   'max-connections': [503, true],
   'max-bytes': [503, true],
   'max-per-key': [429, true],
+  pipelined: [503, true],
   origin: [403, false],
   unauthenticated: [401, false],
   forbidden: [403, false],

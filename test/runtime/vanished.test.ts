@@ -3,9 +3,12 @@ import { type Sweepable, VanishedSweep } from '../../src/runtime/vanished.js'
 import type { Peer } from '../../src/transport/exchange.js'
 import type { UnansweredPeer } from '../../src/transport/linux.js'
 import { ManualClock } from '../support/clock.js'
+import { until } from '../support/until.js'
 
 const peer = (port: number, address = '10.0.0.7', localPort = 8080): Peer => ({ address, port, localPort })
 const silent = (of: Peer, retransmits = 1, nextAt = 0): UnansweredPeer => ({ ...of, retransmits, nextAt })
+
+const NO_TABLE = { read: async () => [], failed() {} }
 
 class Stream implements Sweepable {
   isVanished = false
@@ -28,7 +31,7 @@ function sweepOf(...peers: (Peer | null)[]) {
   const clock = new ManualClock()
   const open = new Set<Stream>()
   const streams = peers.map((of) => new Stream(of, open))
-  const sweep = new VanishedSweep(open, clock, 5000)
+  const sweep = new VanishedSweep(open, clock, 5000, NO_TABLE)
   /** One look every five seconds, at a table that is the same each time. */
   const looks = (count: number, table: (look: number) => UnansweredPeer[]) => {
     for (let i = 0; i < count; i += 1) {
@@ -84,7 +87,7 @@ describe('a client whose kernel does not answer', () => {
 describe('the sweep', () => {
   it('is at rest until a stream comes, and when it is off', () => {
     const clock = new ManualClock()
-    const sweep = new VanishedSweep(new Set(), clock, 5000)
+    const sweep = new VanishedSweep(new Set(), clock, 5000, NO_TABLE)
     expect(clock.pending).toBe(0)
     sweep.start()
     sweep.start()
@@ -93,8 +96,50 @@ describe('the sweep', () => {
     expect(clock.pending).toBe(0)
     sweep.start()
     expect(clock.pending).toBe(0)
-    const off = new VanishedSweep(new Set(), clock, Number.POSITIVE_INFINITY)
+    const off = new VanishedSweep(new Set(), clock, Number.POSITIVE_INFINITY, NO_TABLE)
     off.start()
+    expect(clock.pending).toBe(0)
+  })
+})
+
+describe('a socket table that cannot be read', () => {
+  it('this time, is told, and read again the next time', async () => {
+    const clock = new ManualClock()
+    const errors: unknown[] = []
+    let reads = 0
+    const stream = new Stream(peer(1), new Set())
+    const sweep = new VanishedSweep(new Set([stream]), clock, 5000, {
+      read: async () => {
+        reads += 1
+        if (reads === 1) throw new Error('EMFILE')
+        return []
+      },
+      failed: (error) => void errors.push(String(error)),
+    })
+    sweep.start()
+    for (const expected of [1, 2, 3]) {
+      clock.advance(5000)
+      await until(() => reads === expected && clock.pending === 1)
+    }
+    expect(errors).toEqual(['Error: EMFILE'])
+    sweep.stop()
+  })
+
+  it('because there is none, is not asked for again', async () => {
+    const clock = new ManualClock()
+    let reads = 0
+    const read = async () => {
+      reads += 1
+      return null
+    }
+    const sweep = new VanishedSweep(new Set([new Stream(peer(1), new Set())]), clock, 5000, {
+      read,
+      failed() {},
+    })
+    sweep.start()
+    clock.advance(5000)
+    await until(() => reads === 1)
+    sweep.start()
     expect(clock.pending).toBe(0)
   })
 })

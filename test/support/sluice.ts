@@ -129,6 +129,9 @@ export function fakeClient(
     hangUp: () => void calls.push('hangUp'),
     cut: () => void calls.push('cut'),
     isStuck: () => false,
+    isSecure: false,
+    isBehindAnother: () => false,
+    lastAnswer: () => void calls.push('lastAnswer'),
   }
   return { exchange, transport, calls }
 }
