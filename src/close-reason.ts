@@ -10,9 +10,9 @@ import { SSEError, shown } from './errors.js'
  * | `transport-closed` | somebody else ended the response, such as a middleware |
  * | `server-closed` | `close()` without a reason of its own |
  * | `completed` | the program said that the stream is complete |
- * | `shutdown` | the program said that the server stops |
- * | `replaced` | the program said that another connection took over |
- * | `unauthorized` | the program said that the client may not go on |
+ * | `shutdown` | the server stops: `sluice.shutdown()`, or the program said so |
+ * | `replaced` | another stream took its place: of its session, or of its key; or the program said so |
+ * | `unauthorized` | the program said that the client may not go on, as with `sluice.close` |
  * | `aborted` | `abort()` without a reason of its own |
  * | `error` | `sendError()` |
  * | `slow-consumer` | a source that cannot be paused overran its buffer under the policy `close` |

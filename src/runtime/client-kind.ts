@@ -3,7 +3,7 @@ const KINDS = [
   ['curl', /^curl\//i],
   ['n8n', /n8n/i],
   ['openai', /openai/i],
-  ['mcp', /\bmcp\b|modelcontextprotocol|claude/i],
+  ['mcp', /\bmcp\b|modelcontextprotocol/i],
   ['python', /python|aiohttp|httpx/i],
   ['go', /^go-http-client|\bgo\//i],
   ['java', /^java|okhttp|apache-httpclient/i],

@@ -1,13 +1,13 @@
 import { channel } from 'node:diagnostics_channel'
 import { textOf } from '../errors.js'
 
-/** What a logger has to have; pino's and those like it fit. It may throw: nobody notices. */
+/** What a logger has to have; pino's and those like it fit. When it throws or rejects, the process is warned once. */
 export interface Logger {
   /** What happens often, such as heartbeats. */
   debug(fields: object, message: string): void
   /** What opens and ends. */
   info(fields: object, message: string): void
-  /** What somebody may want to look at, such as a refusal. */
+  /** What somebody may want to look at, such as a connection that is reset. */
   warn(fields: object, message: string): void
   /** What failed in the program. */
   error(fields: object, message: string): void

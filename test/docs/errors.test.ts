@@ -28,6 +28,7 @@ const CAUSES: Record<RefusalCause, true> = {
   'max-connections': true,
   'max-bytes': true,
   'max-per-key': true,
+  pipelined: true,
   origin: true,
   unauthenticated: true,
   forbidden: true,
