@@ -8,7 +8,6 @@ it.each([
   ['OpenAI/Python 1.40.0', 'openai'],
   ['OpenAI/JS 4.52.0', 'openai'],
   ['modelcontextprotocol/sdk', 'mcp'],
-  ['Claude-User/1.0', 'mcp'],
   ['python-requests/2.32', 'python'],
   ['Python/3.12 aiohttp/3.9', 'python'],
   ['python-httpx/0.27', 'python'],
