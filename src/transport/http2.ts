@@ -153,7 +153,9 @@ class Http2Transport implements Transport {
 
   end(): void {
     this.#isEnded = true
-    this.#response.end(() => this.#sink?.ended())
+    // No callback: a middleware that has replaced end() may write it as the last chunk. That of express-session does.
+    this.#stream.once('finish', this.#onFinish)
+    this.#response.end()
   }
 
   /**
@@ -169,6 +171,7 @@ class Http2Transport implements Transport {
     this.#sink = null
     this.#rest = null
     this.#stream.off('close', this.#onClose)
+    this.#stream.off('finish', this.#onFinish)
     this.#stream.off('drain', this.#onTaken)
   }
 
@@ -177,6 +180,8 @@ class Http2Transport implements Transport {
     if (this.#rest === null) this.#sink.roomMade()
     else this.#writePiece(this.#rest)
   }
+
+  readonly #onFinish = (): void => this.#sink?.ended()
 
   readonly #onClose = (): void => {
     const error = this.#stream.errored ?? undefined

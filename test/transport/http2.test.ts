@@ -270,6 +270,27 @@ describe('createSSEHandler over HTTP/2', () => {
     expect(got.text).toBe(`retry: 2000\n\ndata: a\n\ndata: ${large}\n\ndata: z\n\n`)
   })
 
+  it('ends in order through a res.end that a middleware has replaced, and that takes its argument for a chunk', async () => {
+    const made: SSEHandler[] = []
+    const { session } = await serve((server) => {
+      server.on('request', (req: Http2ServerRequest, res: Http2ServerResponse) => {
+        const { end } = res
+        // That of express-session writes the chunk first, and ends the response later.
+        res.end = ((chunk?: Uint8Array) => {
+          if (chunk !== undefined) res.write(Buffer.from(chunk))
+          setImmediate(() => Reflect.apply(end, res, []))
+          return res
+        }) as typeof end
+        made.push(createSSEHandler(req, res, BARE))
+      })
+    })
+    const got = await get(session)
+    await made[0]?.send({ data: 'last' })
+    await expect(made[0]?.close({ reason: 'completed' })).resolves.toMatchObject({ reason: 'completed' })
+    await until(() => got.ended || got.error !== null)
+    expect([got.text, got.error]).toEqual(['retry: 2000\n\ndata: last\n\n', null])
+  })
+
   it('says for a stream and its headers what to call', async () => {
     const thrown: unknown[] = []
     const { session } = await serve((server) => {
