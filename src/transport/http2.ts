@@ -15,6 +15,7 @@ import {
   resetSocket,
   untakenBytes,
   withVaryOf,
+  writeThrough,
 } from './responses.js'
 
 /**
@@ -67,6 +68,10 @@ class Http2Transport implements Transport {
   #rest: Uint8Array | null = null
   /** Whether the connection has ended the response itself. */
   #isEnded = false
+
+  /** Whether a middleware that has replaced `write` has asked to wait. */
+  #isWaiting = false
+  #hearsDrain = false
 
   constructor(stream: ServerHttp2Stream, compat: Compat | null = null) {
     this.#stream = stream
@@ -123,11 +128,16 @@ class Http2Transport implements Transport {
       this.#writePiece(chunk.bytes)
       return false
     }
-    // A middleware has replaced it, and may pass neither a callback nor the result on.
-    const result: unknown = res.write(chunk.bytes)
-    const isHeld = typeof result === 'boolean' ? !result : stream.writableNeedDrain
-    if (isHeld) stream.once('drain', this.#onTaken)
-    return !isHeld
+    this.#isWaiting = !(writeThrough(res, chunk.bytes) ?? !stream.writableNeedDrain)
+    if (this.#isWaiting) this.#listenForDrain(res)
+    return !this.#isWaiting
+  }
+
+  /** On the response, whose `on` what compresses has replaced, too. Once, because it never takes a listener off. */
+  #listenForDrain(res: Http2ServerResponse): void {
+    if (this.#hearsDrain) return
+    this.#hearsDrain = true
+    res.on('drain', this.#onDrain)
   }
 
   #writePiece(bytes: Uint8Array): void {
@@ -154,7 +164,9 @@ class Http2Transport implements Transport {
   end(): void {
     this.#isEnded = true
     // No callback: a middleware that has replaced end() may write it as the last chunk. That of express-session does.
-    this.#stream.once('finish', this.#onFinish)
+    // Somebody else may have ended it, while a client that still sends its body keeps it from closing.
+    if (this.#stream.writableFinished) this.#onFinish()
+    else this.#stream.once('finish', this.#onFinish)
     this.#response.end()
   }
 
@@ -172,13 +184,19 @@ class Http2Transport implements Transport {
     this.#rest = null
     this.#stream.off('close', this.#onClose)
     this.#stream.off('finish', this.#onFinish)
-    this.#stream.off('drain', this.#onTaken)
+    this.#compat?.res.off('drain', this.#onDrain)
   }
 
   readonly #onTaken = (error?: Error | null): void => {
     if (error || this.#sink === null) return
     if (this.#rest === null) this.#sink.roomMade()
     else this.#writePiece(this.#rest)
+  }
+
+  readonly #onDrain = (): void => {
+    if (!this.#isWaiting) return
+    this.#isWaiting = false
+    this.#sink?.roomMade()
   }
 
   readonly #onFinish = (): void => this.#sink?.ended()

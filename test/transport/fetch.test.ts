@@ -1,10 +1,11 @@
 import { IncomingMessage } from 'node:http'
 import { Socket } from 'node:net'
 import { createChannel, createFetchHandler, createSSEResponse, SSEError, type SSEHandler } from 'sluice'
-import { describe, expect, it, onTestFinished } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { ManualClock } from '../support/clock.js'
 import { turns } from '../support/fake-transport.js'
 import { takeUnhandledRejections } from '../support/unhandled.js'
+import { takeWarnings } from '../support/warnings.js'
 
 const URL = 'http://localhost/events'
 const BARE = { firstEvent: false, heartbeat: { format: 'none' } } as const
@@ -12,15 +13,6 @@ const BARE = { firstEvent: false, heartbeat: { format: 'none' } } as const
 async function nextText(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<string | null> {
   const { done, value } = await reader.read()
   return done ? null : new TextDecoder().decode(value)
-}
-
-/** Warnings of the process until the test ends. */
-function takeWarnings(): (Error & { detail?: string })[] {
-  const warnings: Error[] = []
-  const onWarning = (warning: Error) => void warnings.push(warning)
-  process.on('warning', onWarning)
-  onTestFinished(() => void process.off('warning', onWarning))
-  return warnings
 }
 
 /** The handler of a function, and the connections that it was called with. */

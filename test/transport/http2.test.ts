@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import {
   type ClientHttp2Session,
@@ -13,6 +14,9 @@ import {
   type ServerHttp2Stream,
 } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
+import { createGunzip } from 'node:zlib'
+// @ts-expect-error: it has no types.
+import compression from 'compression'
 import {
   createHttp2SSEHandler,
   createMemoryLog,
@@ -24,6 +28,7 @@ import {
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { turns } from '../support/fake-transport.js'
 import { until } from '../support/until.js'
+import { takeWarnings } from '../support/warnings.js'
 
 const BARE: SSEHandlerOptions = { firstEvent: false, heartbeat: { format: 'none' } }
 
@@ -185,6 +190,17 @@ describe.each(ways)('a stream of HTTP/2, from %s', (way) => {
     await until(() => got.ended)
   })
 
+  it('closes at once when somebody else has ended the response of a client that still sends its body', async () => {
+    const { session, nth } = await streams(way, { ...BARE, drainMs: 60_000 })
+    const request = session.request({ ':method': 'POST' })
+    request.resume().on('error', () => {})
+    await once(request, 'response')
+    nth(0).stream.end()
+    await once(nth(0).stream, 'finish')
+    await nth(0).sse.close()
+    request.close(constants.NGHTTP2_CANCEL)
+  })
+
   it('shows an abort as an error, not as an end', async () => {
     const { session, nth } = await streams(way)
     const got = await get(session)
@@ -289,6 +305,39 @@ describe('createSSEHandler over HTTP/2', () => {
     await expect(made[0]?.close({ reason: 'completed' })).resolves.toMatchObject({ reason: 'completed' })
     await until(() => got.ended || got.error !== null)
     expect([got.text, got.error]).toEqual(['retry: 2000\n\ndata: last\n\n', null])
+  })
+
+  it('goes through a middleware that compresses: each event arrives at once, the end in order, without a warning', async () => {
+    const warnings = takeWarnings()
+    const made: SSEHandler[] = []
+    const { session } = await serve((server) => {
+      const compress = compression()
+      server.on('request', (req: Http2ServerRequest, res: Http2ServerResponse) => {
+        // Without no-transform, so that it does.
+        const options = { ...BARE, headers: { 'Cache-Control': 'no-cache' } }
+        compress(req, res, () => made.push(createSSEHandler(req, res, options)))
+      })
+    })
+    const stream = session.request({ 'accept-encoding': 'gzip' })
+    let text = ''
+    let ended = false
+    const plain = stream.pipe(createGunzip()).setEncoding('latin1')
+    plain.on('data', (part: string) => {
+      text += part
+    })
+    plain.on('end', () => {
+      ended = true
+    })
+    const [head] = await once(stream, 'response')
+    expect(head['content-encoding']).toBe('gzip')
+    // More often held up than an emitter has listeners before Node warns.
+    for (let i = 0; i < 20; i += 1) {
+      await made[0]?.send({ data: `${i}:${randomBytes(20_000).toString('hex')}` })
+      await until(() => text.includes(`data: ${i}:`) && text.endsWith('\n\n'))
+    }
+    await made[0]?.close({ reason: 'completed' })
+    await until(() => ended)
+    expect(warnings).toEqual([])
   })
 
   it('says for a stream and its headers what to call', async () => {
