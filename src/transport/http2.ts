@@ -2,7 +2,7 @@ import type { Http2ServerRequest, Http2ServerResponse, ServerHttp2Stream } from 
 import { Socket } from 'node:net'
 import type { Transport, TransportSink } from '../handler/transport.js'
 import type { Chunk } from '../wire/chunk.js'
-import { HEADERS_TO_REMOVE } from '../wire/headers.js'
+import { HEADERS_OF_ONE_HOP, HEADERS_TO_REMOVE } from '../wire/headers.js'
 import type { StreamAnswer, StreamRequest } from '../wire/request.js'
 import type { Exchange } from './exchange.js'
 import {
@@ -147,11 +147,13 @@ class Http2Transport implements Transport {
 
   #writeHead(status: number, headers: Readonly<Record<string, string>>): void {
     if (this.#compat === null) {
-      this.#stream.respond({ ':status': status, ...headers })
+      // Node adds a `date` of its own to any that is written in another case.
+      const names = Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value])
+      this.#stream.respond({ ':status': status, ...Object.fromEntries(names) })
       return
     }
     const { res } = this.#compat
-    for (const name of HEADERS_TO_REMOVE) res.removeHeader(name)
+    for (const name of [...HEADERS_TO_REMOVE, ...HEADERS_OF_ONE_HOP]) res.removeHeader(name)
     res.writeHead(status, withVaryOf(res, headers))
   }
 
