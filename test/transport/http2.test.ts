@@ -109,6 +109,13 @@ describe.each(ways)('a stream of HTTP/2, from %s', (way) => {
     expect(names.sort()).toEqual(['cache-control', 'content-type', 'x-accel-buffering'])
   })
 
+  it('takes a Date of the program for that of Node', async () => {
+    const date = new Date(0).toUTCString()
+    const { session } = await streams(way, { ...BARE, headers: { Date: date } })
+    const { head } = await get(session)
+    expect(head).toMatchObject({ ':status': 200, date })
+  })
+
   it('sends its head with the first write, and all that is sent in a turn in one', async () => {
     const { session, nth } = await streams(way)
     const got = await get(session)
@@ -251,6 +258,8 @@ describe('createSSEHandler over HTTP/2', () => {
         res.setHeader('Set-Cookie', ['a=1', 'b=2'])
         res.setHeader('ETag', '"x"')
         res.setHeader('Content-Length', '5')
+        res.setHeader('Keep-Alive', 'timeout=5')
+        res.setHeader('HTTP2-Settings', 'a')
         createSSEHandler(req, res, BARE)
       })
     })
@@ -260,8 +269,9 @@ describe('createSSEHandler over HTTP/2', () => {
       'set-cookie': ['a=1', 'b=2'],
       'content-type': 'text/event-stream',
     })
-    expect(head).not.toHaveProperty('etag')
-    expect(head).not.toHaveProperty('content-length')
+    for (const name of ['etag', 'content-length', 'keep-alive', 'http2-settings']) {
+      expect(head).not.toHaveProperty(name)
+    }
   })
 
   it('goes through a res.write that a middleware has replaced', async () => {
@@ -361,6 +371,32 @@ describe('createSSEHandler over HTTP/2', () => {
       }),
     ])
   })
+})
+
+it('createHttp2SSEHandler says for what is no stream and headers what to call', async () => {
+  const thrown: { code: string; message: string }[] = []
+  const { session } = await serve((server) => {
+    server.on('request', (req: Http2ServerRequest, res: Http2ServerResponse) => {
+      const calls: [unknown, unknown][] = [
+        [undefined, {}],
+        [{}, {}],
+        [res.stream, undefined],
+        [req, res],
+      ]
+      for (const [stream, headers] of calls) {
+        try {
+          createHttp2SSEHandler(stream as never, headers as never)
+        } catch (error) {
+          thrown.push(error as (typeof thrown)[number])
+        }
+      }
+      res.end()
+    })
+  })
+  const { head } = await get(session)
+  expect(head[':status']).toBe(200)
+  expect(thrown.map(({ code }) => code)).toEqual(Array.from({ length: 4 }, () => 'ERR_SSE_INVALID_OPTION'))
+  for (const { message } of thrown) expect(message).toContain('createSSEHandler')
 })
 
 it.each(['started', 'a stream'])(

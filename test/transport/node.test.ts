@@ -147,6 +147,27 @@ describe('a request that gets no stream', () => {
     },
   )
 
+  it.each([
+    ['nothing', undefined],
+    ['an empty object', {}],
+  ])(
+    'is %s in place of a request: ERR_SSE_INVALID_OPTION, and the response is left alone',
+    async (_, req) => {
+      const thrown: unknown[] = []
+      const { url } = await serve((_, res) => {
+        try {
+          createSSEHandler(req as never, res)
+        } catch (error) {
+          thrown.push(error)
+        }
+        res.end('as before')
+      })
+      const { text } = await exchange(url, {})
+      expect(text).toBe('as before')
+      expect(thrown).toEqual([expect.objectContaining({ code: 'ERR_SSE_INVALID_OPTION' })])
+    },
+  )
+
   it('is HEAD: it gets the head, and the handler is closed as refused', async () => {
     const { url, nth } = await streams()
     const { status, headers, text } = await exchange(url, { method: 'HEAD' })
