@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events'
 import { IncomingMessage } from 'node:http'
 import { Socket } from 'node:net'
 import { createChannel, createFetchHandler, createSSEResponse, SSEError, type SSEHandler } from 'sluice'
@@ -131,6 +132,34 @@ describe('a client that leaves', () => {
     await expect(waiting).resolves.toBeNull()
   })
 
+  it('is seen by each of 20 requests that share a signal, in a process that is warned of no leak', async () => {
+    const warnings = takeWarnings()
+    const controller = new AbortController()
+    const { signal } = controller
+    // As wrappers of requests make them: a Request has a signal of its own.
+    const request = { url: URL, method: 'GET', headers: new Headers(), signal } as Request
+    const all = Array.from({ length: 20 }, () => createSSEResponse(request, BARE).sse)
+    expect(getEventListeners(signal, 'abort')).toHaveLength(1)
+    await Promise.all(all.slice(0, 5).map((sse) => sse.abort()))
+    controller.abort()
+    for (const sse of all.slice(5))
+      await expect(sse.closed).resolves.toMatchObject({ reason: 'client-closed' })
+    await turns(3)
+    expect([warnings, getEventListeners(signal, 'abort')]).toEqual([[], []])
+  })
+
+  it('leaves no listener on its signal when its stream has ended', async () => {
+    const { signal } = new AbortController()
+    const request = { url: URL, method: 'GET', headers: new Headers(), signal } as Request
+    for (let i = 0; i < 2; i += 1) {
+      const { sse } = createSSEResponse(request, BARE)
+      expect(getEventListeners(signal, 'abort')).toHaveLength(1)
+      sse.abort()
+      await sse.closed
+      expect(getEventListeners(signal, 'abort')).toEqual([])
+    }
+  })
+
   it('before it is answered makes no stream: status 499, and nobody is called', async () => {
     const { handler, made } = handled()
     const request = new Request(URL, { signal: AbortSignal.abort() })
@@ -216,6 +245,7 @@ describe('createFetchHandler', () => {
   it.each([
     ['nothing', undefined],
     ['a text', URL],
+    ['a request whose signal is none', { url: URL, method: 'GET', headers: new Headers(), signal: {} }],
     ['a request of node:http', new IncomingMessage(new Socket())],
   ])('refuses %s in place of a Request, and says what to call', (_, request) => {
     const { handler } = handled()
