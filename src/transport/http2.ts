@@ -73,6 +73,9 @@ class Http2Transport implements Transport {
   #isWaiting = false
   #hearsDrain = false
 
+  /** Whether the server's own program has destroyed the stream, or its session. */
+  #isDestroyedByOthers = false
+
   constructor(stream: ServerHttp2Stream, compat: Compat | null = null) {
     this.#stream = stream
     this.#compat = compat
@@ -90,7 +93,7 @@ class Http2Transport implements Transport {
     const stream = this.#stream
     markAnswered(this.#response)
     this.#sink = sink
-    stream.on('close', this.#onClose).on('error', ignoreError)
+    stream.on('aborted', this.#onAborted).on('close', this.#onClose).on('error', ignoreError)
     // For a HEAD request Node has ended the stream before anybody sees it.
     if (stream.closed || stream.destroyed) this.#onClose()
   }
@@ -184,6 +187,7 @@ class Http2Transport implements Transport {
   detach(): void {
     this.#sink = null
     this.#rest = null
+    this.#stream.off('aborted', this.#onAborted)
     this.#stream.off('close', this.#onClose)
     this.#stream.off('finish', this.#onFinish)
     this.#compat?.res.off('drain', this.#onDrain)
@@ -203,10 +207,20 @@ class Http2Transport implements Transport {
 
   readonly #onFinish = (): void => this.#sink?.ended()
 
+  /**
+   * Node closes a stream that the client has reset, or that lost its socket, before it destroys it; and where it destroys a
+   * session for what the client did, there is an error, or the socket is gone.
+   */
+  readonly #onAborted = (): void => {
+    const { destroyed, errored, session } = this.#stream
+    this.#isDestroyedByOthers = destroyed && errored == null && session?.socket?.destroyed !== true
+  }
+
   readonly #onClose = (): void => {
     const error = this.#stream.errored ?? undefined
     // Node ends a stream that the client has reset, and says that it was aborted.
     const isEndedByOthers = this.#stream.writableEnded && !this.#stream.aborted && !this.#isEnded
-    this.#sink?.lost(isEndedByOthers ? 'transport-closed' : lostBy(error), error)
+    const isOfOthers = isEndedByOthers || this.#isDestroyedByOthers
+    this.#sink?.lost(isOfOthers ? 'transport-closed' : lostBy(error), error)
   }
 }

@@ -197,6 +197,35 @@ describe.each(ways)('a stream of HTTP/2, from %s', (way) => {
     await until(() => got.ended)
   })
 
+  it.each<[string, (stream: ServerHttp2Stream) => void]>([
+    ['destroys the stream', (stream) => stream.destroy()],
+    ['destroys the session', (stream) => stream.session?.destroy()],
+  ])('closes as transport-closed when the server %s', async (_, act) => {
+    const { session, nth } = await streams(way)
+    await get(session)
+    act(nth(0).stream)
+    await expect(nth(0).sse.closed).resolves.toMatchObject({ reason: 'transport-closed' })
+  })
+
+  it('closes as transport-closed when the server ends sessions that are silent for a while', async () => {
+    const { server, nth } = await streams(way)
+    server.setTimeout(50)
+    const session = connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
+    session.on('error', () => {})
+    await get(session)
+    await expect(nth(0).sse.closed).resolves.toMatchObject({ reason: 'transport-closed' })
+    session.destroy()
+  })
+
+  it('closes as client-closed when the connection is reset after a GOAWAY, which Node takes for no error', async () => {
+    const { session, sockets, nth } = await streams(way)
+    await get(session)
+    session.goaway(constants.NGHTTP2_NO_ERROR)
+    await once(nth(0).stream.session as ServerHttp2Session, 'goaway')
+    sockets[0]?.destroy(Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' }))
+    await expect(nth(0).sse.closed).resolves.toMatchObject({ reason: 'client-closed' })
+  })
+
   it('closes at once when somebody else has ended the response of a client that still sends its body', async () => {
     const { session, nth } = await streams(way, { ...BARE, drainMs: 60_000 })
     const request = session.request({ ':method': 'POST' })
