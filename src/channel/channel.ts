@@ -427,7 +427,7 @@ export class Channel<Events extends object = EventMap> extends EventEmitter<Chan
     if (connection === null) {
       throw new SSEError(
         'ERR_SSE_INVALID_OPTION',
-        `The subscriber is ${shown(subscriber)}; expected what createSSEHandler returns.`,
+        `The subscriber is ${shown(subscriber)}; expected what createSSEHandler of this copy of sluice returns. A process that both imports and requires sluice (ESM and CommonJS) has two copies of it: use one.`,
       )
     }
     const hasOtherLog = connection.reader !== null && connection.reader.log !== this.#options.log

@@ -32,7 +32,10 @@ export interface Transport {
   detach(): void
 }
 
-/** How a transport loses its client. */
+/**
+ * How a transport loses its client. Where the two cannot be told apart, what the server's own program does to a connection is
+ * taken for the client's doing: `stream.close()` of HTTP/2, whose code may be the client's, and `socket.destroy()`.
+ */
 export type LostReason = Extract<CloseReason, 'client-closed' | 'vanished' | 'transport-closed'>
 
 /** The connection's side of its transport. None of these throws. */

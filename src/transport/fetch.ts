@@ -3,6 +3,7 @@ import { resolveHandlerOptions, type SSEHandlerOptions } from '../handler/option
 import { SSEHandler } from '../handler/sse-handler.js'
 import type { EventMap } from '../wire/event.js'
 import type { Exchange } from './exchange.js'
+import { isSignal, onAbort } from './on-abort.js'
 import { ResponseTransport } from './response.js'
 
 /** A connection and the response that carries it. */
@@ -78,7 +79,8 @@ export function createSSEResponse<Events extends object = EventMap>(
 /** A Fetch request and what carries the answer, whose `response` is read last. */
 export function fetchExchangeOf(request: Request): Exchange & { readonly transport: ResponseTransport } {
   // Not `instanceof`: frameworks wrap requests, and a program may have more than one class of them.
-  if (typeof request?.url !== 'string' || typeof request.headers?.get !== 'function') {
+  const isRequest = typeof request?.url === 'string' && typeof request.headers?.get === 'function'
+  if (!isRequest || !isSignal(request.signal)) {
     throw new SSEError(
       'ERR_SSE_INVALID_OPTION',
       `This is ${shown(request)}; expected a Request. For the req and res of a Node server call createSSEHandler.`,
@@ -100,9 +102,7 @@ export function fetchExchangeOf(request: Request): Exchange & { readonly transpo
     assertUnanswered() {},
     isBehindAnother: () => false,
     onGone(listener) {
-      if (signal?.aborted) listener()
-      else signal?.addEventListener('abort', listener, { once: true })
-      return () => signal?.removeEventListener('abort', listener)
+      return onAbort(signal, listener)
     },
     isSecure: url.startsWith('https:'),
     // The connection is the server's.

@@ -16,6 +16,7 @@ import {
   resetSocket,
   untakenBytes,
   withVaryOf,
+  writeThrough,
 } from './responses.js'
 
 export function http1Exchange(request: StreamRequest, req: IncomingMessage, res: ServerResponse): Exchange {
@@ -62,6 +63,7 @@ class Http1Transport implements Transport {
   /** Bytes of the first write while a middleware keeps them. */
   #keptBytes = 0
   #look: NodeJS.Timeout | undefined
+  #hearsDrain = false
 
   constructor(req: IncomingMessage, res: ServerResponse) {
     this.#req = req
@@ -129,21 +131,25 @@ class Http1Transport implements Transport {
     return !this.#isWaiting
   }
 
-  /** A middleware has replaced `write`, and may pass neither a callback nor the result on. */
   #writeReplaced(chunk: Chunk): void {
-    const res = this.#res as ServerResponse & { flush?: () => void }
+    const res = this.#res
     const { bytesWritten } = this.#req.socket
-    const result: unknown = res.write(chunk.bytes)
-    // What compresses has it, by the custom of compression of Express.
-    res.flush?.()
+    const isTaken = writeThrough(res, chunk.bytes)
     // What stands in place of a socket in a test may count nothing.
     if (!this.#isHeadOut && bytesWritten !== undefined && this.#req.socket.bytesWritten === bytesWritten) {
       this.#waitForFirst(chunk, bytesWritten)
       return
     }
     this.#isHeadOut = true
-    this.#isWaiting = typeof result === 'boolean' ? !result : res.writableNeedDrain
-    if (this.#isWaiting) res.once('drain', this.#onTaken)
+    this.#isWaiting = !(isTaken ?? !res.writableNeedDrain)
+    if (this.#isWaiting) this.#listenForDrain()
+  }
+
+  /** On the response, whose `on` what compresses has replaced, too. Once, because it never takes a listener off. */
+  #listenForDrain(): void {
+    if (this.#hearsDrain) return
+    this.#hearsDrain = true
+    this.#res.on('drain', this.#onDrain)
   }
 
   /** A middleware that takes the head in and lets nothing out may keep all of it: that is a stall, and no progress. */
@@ -188,7 +194,7 @@ class Http1Transport implements Transport {
     this.#sink = null
     this.#req.socket.off('close', this.#onClose)
     this.#res.off('close', this.#onClose)
-    this.#res.off('drain', this.#onTaken)
+    this.#res.off('drain', this.#onDrain)
     this.#res.off('finish', this.#onFinish)
     this.#stopLooking()
   }
@@ -203,6 +209,11 @@ class Http1Transport implements Transport {
     this.#isWaiting = false
     this.#isHeadOut = true
     this.#sink?.roomMade()
+  }
+
+  /** Of a write that went on to the socket itself meanwhile, its own callback tells. */
+  readonly #onDrain = (): void => {
+    if (this.#res.write !== ServerResponse.prototype.write && this.#keptBytes === 0) this.#onTaken()
   }
 
   readonly #onFinish = (): void => this.#sink?.ended()

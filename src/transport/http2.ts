@@ -2,7 +2,7 @@ import type { Http2ServerRequest, Http2ServerResponse, ServerHttp2Stream } from 
 import { Socket } from 'node:net'
 import type { Transport, TransportSink } from '../handler/transport.js'
 import type { Chunk } from '../wire/chunk.js'
-import { HEADERS_TO_REMOVE } from '../wire/headers.js'
+import { HEADERS_OF_ONE_HOP, HEADERS_TO_REMOVE } from '../wire/headers.js'
 import type { StreamAnswer, StreamRequest } from '../wire/request.js'
 import type { Exchange } from './exchange.js'
 import {
@@ -16,6 +16,7 @@ import {
   resetSocket,
   untakenBytes,
   withVaryOf,
+  writeThrough,
 } from './responses.js'
 
 /**
@@ -72,6 +73,13 @@ class Http2Transport implements Transport {
   /** Whether the connection has ended the response itself. */
   #isEnded = false
 
+  /** Whether a middleware that has replaced `write` has asked to wait. */
+  #isWaiting = false
+  #hearsDrain = false
+
+  /** Whether the server's own program has destroyed the stream, or its session. */
+  #isDestroyedByOthers = false
+
   constructor(stream: ServerHttp2Stream, compat: Compat | null = null) {
     this.#stream = stream
     this.#compat = compat
@@ -89,7 +97,7 @@ class Http2Transport implements Transport {
     const stream = this.#stream
     markAnswered(this.#response)
     this.#sink = sink
-    stream.on('close', this.#onClose).on('error', ignoreError)
+    stream.on('aborted', this.#onAborted).on('close', this.#onClose).on('error', ignoreError)
     // For a HEAD request Node has ended the stream before anybody sees it.
     if (stream.closed || stream.destroyed) this.#onClose()
   }
@@ -127,11 +135,16 @@ class Http2Transport implements Transport {
       this.#writePiece(chunk.bytes)
       return false
     }
-    // A middleware has replaced it, and may pass neither a callback nor the result on.
-    const result: unknown = res.write(chunk.bytes)
-    const isHeld = typeof result === 'boolean' ? !result : stream.writableNeedDrain
-    if (isHeld) stream.once('drain', this.#onTaken)
-    return !isHeld
+    this.#isWaiting = !(writeThrough(res, chunk.bytes) ?? !stream.writableNeedDrain)
+    if (this.#isWaiting) this.#listenForDrain(res)
+    return !this.#isWaiting
+  }
+
+  /** On the response, whose `on` what compresses has replaced, too. Once, because it never takes a listener off. */
+  #listenForDrain(res: Http2ServerResponse): void {
+    if (this.#hearsDrain) return
+    this.#hearsDrain = true
+    res.on('drain', this.#onDrain)
   }
 
   #writePiece(bytes: Uint8Array): void {
@@ -141,11 +154,13 @@ class Http2Transport implements Transport {
 
   #writeHead(status: number, headers: Readonly<Record<string, string>>): void {
     if (this.#compat === null) {
-      this.#stream.respond({ ':status': status, ...headers })
+      // Node adds a `date` of its own to any that is written in another case.
+      const names = Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value])
+      this.#stream.respond({ ':status': status, ...Object.fromEntries(names) })
       return
     }
     const { res } = this.#compat
-    for (const name of HEADERS_TO_REMOVE) res.removeHeader(name)
+    for (const name of [...HEADERS_TO_REMOVE, ...HEADERS_OF_ONE_HOP]) res.removeHeader(name)
     res.writeHead(status, withVaryOf(res, headers))
   }
 
@@ -157,7 +172,11 @@ class Http2Transport implements Transport {
 
   end(): void {
     this.#isEnded = true
-    this.#response.end(() => this.#sink?.ended())
+    // No callback: a middleware that has replaced end() may write it as the last chunk. That of express-session does.
+    // Somebody else may have ended it, while a client that still sends its body keeps it from closing.
+    if (this.#stream.writableFinished) this.#onFinish()
+    else this.#stream.once('finish', this.#onFinish)
+    this.#response.end()
   }
 
   /**
@@ -172,8 +191,10 @@ class Http2Transport implements Transport {
   detach(): void {
     this.#sink = null
     this.#rest = null
+    this.#stream.off('aborted', this.#onAborted)
     this.#stream.off('close', this.#onClose)
-    this.#stream.off('drain', this.#onTaken)
+    this.#stream.off('finish', this.#onFinish)
+    this.#compat?.res.off('drain', this.#onDrain)
   }
 
   readonly #onTaken = (error?: Error | null): void => {
@@ -182,10 +203,28 @@ class Http2Transport implements Transport {
     else this.#writePiece(this.#rest)
   }
 
+  readonly #onDrain = (): void => {
+    if (!this.#isWaiting) return
+    this.#isWaiting = false
+    this.#sink?.roomMade()
+  }
+
+  readonly #onFinish = (): void => this.#sink?.ended()
+
+  /**
+   * Node closes a stream that the client has reset, or that lost its socket, before it destroys it; and where it destroys a
+   * session for what the client did, there is an error, or the socket is gone.
+   */
+  readonly #onAborted = (): void => {
+    const { destroyed, errored, session } = this.#stream
+    this.#isDestroyedByOthers = destroyed && errored == null && session?.socket?.destroyed !== true
+  }
+
   readonly #onClose = (): void => {
     const error = this.#stream.errored ?? undefined
     // Node ends a stream that the client has reset, and says that it was aborted.
     const isEndedByOthers = this.#stream.writableEnded && !this.#stream.aborted && !this.#isEnded
-    this.#sink?.lost(isEndedByOthers ? 'transport-closed' : lostBy(error), error)
+    const isOfOthers = isEndedByOthers || this.#isDestroyedByOthers
+    this.#sink?.lost(isOfOthers ? 'transport-closed' : lostBy(error), error)
   }
 }

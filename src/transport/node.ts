@@ -62,9 +62,13 @@ export function createHttp2SSEHandler<Events extends object = EventMap>(
   return new SSEHandler<Events>(transport, request, options)
 }
 
-/** A request of a Node server and what carries the answer. Throws ERR_SSE_HEADERS_SENT when that has started. */
+/**
+ * A request of a Node server and what carries the answer. Throws ERR_SSE_HEADERS_SENT when that has started, and
+ * ERR_SSE_INVALID_OPTION for what is no request and response.
+ */
 export function exchangeOf(req: NodeRequest, res: NodeResponse): Exchange {
-  if (typeof (res as Partial<ServerResponse> | undefined)?.writeHead !== 'function') {
+  const isAnswer = typeof (res as Partial<ServerResponse> | undefined)?.writeHead === 'function'
+  if (!isAnswer || !isObject(req?.headers) || !isObject(req.socket)) {
     throw new SSEError(
       'ERR_SSE_INVALID_OPTION',
       'This is no request and response of a Node server; for a stream of node:http2 call createHttp2SSEHandler, for a Request createSSEResponse.',
@@ -79,6 +83,12 @@ export function exchangeOf(req: NodeRequest, res: NodeResponse): Exchange {
 
 /** As `exchangeOf`, for the event `stream` of a server of `node:http2`. */
 export function http2ExchangeOf(stream: ServerHttp2Stream, headers: Http2Headers): Exchange {
+  if (typeof stream?.respond !== 'function' || !isObject(headers)) {
+    throw new SSEError(
+      'ERR_SSE_INVALID_OPTION',
+      'This is no stream and headers of node:http2; for a request and its response call createSSEHandler.',
+    )
+  }
   assertUnanswered(stream)
   return http2Exchange(requestOf(headers[':method'], headers[':path'], headers), stream)
 }
@@ -93,4 +103,8 @@ function requestOf(method = 'GET', url = '/', headers: IncomingHttpHeaders): Str
       return Array.isArray(value) ? value.join(', ') : value
     },
   }
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null
 }

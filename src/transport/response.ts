@@ -1,6 +1,7 @@
 import type { Transport, TransportSink } from '../handler/transport.js'
 import type { Chunk } from '../wire/chunk.js'
 import type { StreamAnswer } from '../wire/request.js'
+import { onAbort } from './on-abort.js'
 
 /**
  * The most bytes that a pull takes, so that a reader which takes a large event slowly is seen to make progress. What the
@@ -25,6 +26,7 @@ export class ResponseTransport implements Transport {
   #givenBytes = 0
   #isWaiting = false
   #isWriting = false
+  #stopListening = () => {}
 
   constructor(signal: AbortSignal | undefined) {
     this.#signal = signal
@@ -41,8 +43,7 @@ export class ResponseTransport implements Transport {
 
   attach(sink: TransportSink): void {
     this.#sink = sink
-    this.#signal?.addEventListener('abort', this.#onAbort)
-    if (this.#signal?.aborted) this.#onAbort()
+    this.#stopListening = onAbort(this.#signal, this.#onAbort)
   }
 
   open(answer: StreamAnswer): boolean {
@@ -75,7 +76,7 @@ export class ResponseTransport implements Transport {
   detach(): void {
     this.#sink = null
     this.#rest = null
-    this.#signal?.removeEventListener('abort', this.#onAbort)
+    this.#stopListening()
   }
 
   #makeResponse(): Response {

@@ -13,17 +13,23 @@ export const STREAM_HEADERS: Readonly<Record<string, string>> = Object.freeze({
 /** Headers that an earlier middleware may have set and that an event stream cannot have. */
 export const HEADERS_TO_REMOVE = ['Content-Length', 'Content-Encoding', 'ETag'] as const
 
-/** What the stream itself decides, and what concerns one hop, which HTTP/2 forbids (RFC 9113, section 8.2.2). */
-const OURS: ReadonlySet<string> = new Set([
-  'content-type',
-  'content-length',
-  'content-encoding',
+/** Headers that concern one hop, which HTTP/2 forbids (RFC 9113, section 8.2.2). */
+export const HEADERS_OF_ONE_HOP = [
   'transfer-encoding',
   'connection',
   'keep-alive',
   'proxy-connection',
   'upgrade',
   'te',
+  'http2-settings',
+] as const
+
+/** What the stream itself decides, and what not every version of HTTP allows. */
+const OURS: ReadonlySet<string> = new Set([
+  'content-type',
+  'content-length',
+  'content-encoding',
+  ...HEADERS_OF_ONE_HOP,
 ])
 
 /** A header's name and value as HTTP has them (RFC 9110, sections 5.1 and 5.5). */
@@ -42,7 +48,15 @@ export function streamHeaders(
   if (more === null || typeof more !== 'object') {
     throw new SSEError('ERR_SSE_INVALID_OPTION', `Option headers is ${shown(more)}; expected an object.`)
   }
+  const given = new Set<string>()
   for (const [name, value] of Object.entries(more)) {
+    if (given.has(name.toLowerCase())) {
+      throw new SSEError(
+        'ERR_SSE_INVALID_OPTION',
+        `Option headers has ${name} twice; expected each name once, in any case.`,
+      )
+    }
+    given.add(name.toLowerCase())
     if (NAME.test(name) && !OURS.has(name.toLowerCase()) && typeof value === 'string' && VALUE.test(value))
       continue
     throw new SSEError(
@@ -50,7 +64,6 @@ export function streamHeaders(
       `The header ${shown(name)}: ${shown(value)} cannot be set; expected a name and a text of HTTP, and none of ${[...OURS].join(', ')}.`,
     )
   }
-  const given = new Set(Object.keys(more).map((name) => name.toLowerCase()))
   const ours = Object.entries(STREAM_HEADERS).filter(([name]) => !given.has(name.toLowerCase()))
   return Object.freeze({ ...Object.fromEntries(ours), ...more })
 }

@@ -8,7 +8,7 @@ import {
   SSEError,
   type SubscribeOptions,
 } from 'sluice'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import {
   connectReader,
   hasCode,
@@ -343,6 +343,15 @@ describe('subscribe', () => {
     await reader.sse.send({ data: 'own' })
     await turns(3)
     expect(inShort(reader)).toEqual([[undefined, 'own-1', 'own']])
+  })
+
+  it('says of a connection of another copy of sluice that there may be two', async () => {
+    const { channel } = channelOf()
+    vi.resetModules()
+    const other = await import('sluice')
+    const { sse } = other.createSSEResponse(new Request('http://localhost/'))
+    expect(() => channel.subscribe(sse as never)).toThrow(/both imports and requires sluice/)
+    sse.abort()
   })
 
   it.each([undefined, null, 5, {}, new AbortController()])('refuses what is no connection: %s', (what) => {

@@ -1,10 +1,12 @@
+import { getEventListeners } from 'node:events'
 import { IncomingMessage } from 'node:http'
 import { Socket } from 'node:net'
 import { createChannel, createFetchHandler, createSSEResponse, SSEError, type SSEHandler } from 'sluice'
-import { describe, expect, it, onTestFinished } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { ManualClock } from '../support/clock.js'
 import { turns } from '../support/fake-transport.js'
 import { takeUnhandledRejections } from '../support/unhandled.js'
+import { takeWarnings } from '../support/warnings.js'
 
 const URL = 'http://localhost/events'
 const BARE = { firstEvent: false, heartbeat: { format: 'none' } } as const
@@ -12,15 +14,6 @@ const BARE = { firstEvent: false, heartbeat: { format: 'none' } } as const
 async function nextText(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<string | null> {
   const { done, value } = await reader.read()
   return done ? null : new TextDecoder().decode(value)
-}
-
-/** Warnings of the process until the test ends. */
-function takeWarnings(): (Error & { detail?: string })[] {
-  const warnings: Error[] = []
-  const onWarning = (warning: Error) => void warnings.push(warning)
-  process.on('warning', onWarning)
-  onTestFinished(() => void process.off('warning', onWarning))
-  return warnings
 }
 
 /** The handler of a function, and the connections that it was called with. */
@@ -139,6 +132,34 @@ describe('a client that leaves', () => {
     await expect(waiting).resolves.toBeNull()
   })
 
+  it('is seen by each of 20 requests that share a signal, in a process that is warned of no leak', async () => {
+    const warnings = takeWarnings()
+    const controller = new AbortController()
+    const { signal } = controller
+    // As wrappers of requests make them: a Request has a signal of its own.
+    const request = { url: URL, method: 'GET', headers: new Headers(), signal } as Request
+    const all = Array.from({ length: 20 }, () => createSSEResponse(request, BARE).sse)
+    expect(getEventListeners(signal, 'abort')).toHaveLength(1)
+    await Promise.all(all.slice(0, 5).map((sse) => sse.abort()))
+    controller.abort()
+    for (const sse of all.slice(5))
+      await expect(sse.closed).resolves.toMatchObject({ reason: 'client-closed' })
+    await turns(3)
+    expect([warnings, getEventListeners(signal, 'abort')]).toEqual([[], []])
+  })
+
+  it('leaves no listener on its signal when its stream has ended', async () => {
+    const { signal } = new AbortController()
+    const request = { url: URL, method: 'GET', headers: new Headers(), signal } as Request
+    for (let i = 0; i < 2; i += 1) {
+      const { sse } = createSSEResponse(request, BARE)
+      expect(getEventListeners(signal, 'abort')).toHaveLength(1)
+      sse.abort()
+      await sse.closed
+      expect(getEventListeners(signal, 'abort')).toEqual([])
+    }
+  })
+
   it('before it is answered makes no stream: status 499, and nobody is called', async () => {
     const { handler, made } = handled()
     const request = new Request(URL, { signal: AbortSignal.abort() })
@@ -224,6 +245,7 @@ describe('createFetchHandler', () => {
   it.each([
     ['nothing', undefined],
     ['a text', URL],
+    ['a request whose signal is none', { url: URL, method: 'GET', headers: new Headers(), signal: {} }],
     ['a request of node:http', new IncomingMessage(new Socket())],
   ])('refuses %s in place of a Request, and says what to call', (_, request) => {
     const { handler } = handled()

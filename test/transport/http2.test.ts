@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import {
   type ClientHttp2Session,
@@ -13,6 +14,9 @@ import {
   type ServerHttp2Stream,
 } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
+import { createGunzip } from 'node:zlib'
+// @ts-expect-error: it has no types.
+import compression from 'compression'
 import {
   createHttp2SSEHandler,
   createMemoryLog,
@@ -24,6 +28,7 @@ import {
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { turns } from '../support/fake-transport.js'
 import { until } from '../support/until.js'
+import { takeWarnings } from '../support/warnings.js'
 
 const BARE: SSEHandlerOptions = { firstEvent: false, heartbeat: { format: 'none' } }
 
@@ -102,6 +107,13 @@ describe.each(ways)('a stream of HTTP/2, from %s', (way) => {
     expect(head[':status']).toBe(200)
     const names = Object.keys(head).filter((name) => !name.startsWith(':') && name !== 'date')
     expect(names.sort()).toEqual(['cache-control', 'content-type', 'x-accel-buffering'])
+  })
+
+  it('takes a Date of the program for that of Node', async () => {
+    const date = new Date(0).toUTCString()
+    const { session } = await streams(way, { ...BARE, headers: { Date: date } })
+    const { head } = await get(session)
+    expect(head).toMatchObject({ ':status': 200, date })
   })
 
   it('sends its head with the first write, and all that is sent in a turn in one', async () => {
@@ -185,6 +197,46 @@ describe.each(ways)('a stream of HTTP/2, from %s', (way) => {
     await until(() => got.ended)
   })
 
+  it.each<[string, (stream: ServerHttp2Stream) => void]>([
+    ['destroys the stream', (stream) => stream.destroy()],
+    ['destroys the session', (stream) => stream.session?.destroy()],
+  ])('closes as transport-closed when the server %s', async (_, act) => {
+    const { session, nth } = await streams(way)
+    await get(session)
+    act(nth(0).stream)
+    await expect(nth(0).sse.closed).resolves.toMatchObject({ reason: 'transport-closed' })
+  })
+
+  it('closes as transport-closed when the server ends sessions that are silent for a while', async () => {
+    const { server, nth } = await streams(way)
+    server.setTimeout(50)
+    const session = connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
+    session.on('error', () => {})
+    await get(session)
+    await expect(nth(0).sse.closed).resolves.toMatchObject({ reason: 'transport-closed' })
+    session.destroy()
+  })
+
+  it('closes as client-closed when the connection is reset after a GOAWAY, which Node takes for no error', async () => {
+    const { session, sockets, nth } = await streams(way)
+    await get(session)
+    session.goaway(constants.NGHTTP2_NO_ERROR)
+    await once(nth(0).stream.session as ServerHttp2Session, 'goaway')
+    sockets[0]?.destroy(Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' }))
+    await expect(nth(0).sse.closed).resolves.toMatchObject({ reason: 'client-closed' })
+  })
+
+  it('closes at once when somebody else has ended the response of a client that still sends its body', async () => {
+    const { session, nth } = await streams(way, { ...BARE, drainMs: 60_000 })
+    const request = session.request({ ':method': 'POST' })
+    request.resume().on('error', () => {})
+    await once(request, 'response')
+    nth(0).stream.end()
+    await once(nth(0).stream, 'finish')
+    await nth(0).sse.close()
+    request.close(constants.NGHTTP2_CANCEL)
+  })
+
   it('shows an abort as an error, not as an end', async () => {
     const { session, nth } = await streams(way)
     const got = await get(session)
@@ -235,6 +287,8 @@ describe('createSSEHandler over HTTP/2', () => {
         res.setHeader('Set-Cookie', ['a=1', 'b=2'])
         res.setHeader('ETag', '"x"')
         res.setHeader('Content-Length', '5')
+        res.setHeader('Keep-Alive', 'timeout=5')
+        res.setHeader('HTTP2-Settings', 'a')
         createSSEHandler(req, res, BARE)
       })
     })
@@ -244,8 +298,9 @@ describe('createSSEHandler over HTTP/2', () => {
       'set-cookie': ['a=1', 'b=2'],
       'content-type': 'text/event-stream',
     })
-    expect(head).not.toHaveProperty('etag')
-    expect(head).not.toHaveProperty('content-length')
+    for (const name of ['etag', 'content-length', 'keep-alive', 'http2-settings']) {
+      expect(head).not.toHaveProperty(name)
+    }
   })
 
   it('goes through a res.write that a middleware has replaced', async () => {
@@ -270,6 +325,60 @@ describe('createSSEHandler over HTTP/2', () => {
     expect(got.text).toBe(`retry: 2000\n\ndata: a\n\ndata: ${large}\n\ndata: z\n\n`)
   })
 
+  it('ends in order through a res.end that a middleware has replaced, and that takes its argument for a chunk', async () => {
+    const made: SSEHandler[] = []
+    const { session } = await serve((server) => {
+      server.on('request', (req: Http2ServerRequest, res: Http2ServerResponse) => {
+        const { end } = res
+        // That of express-session writes the chunk first, and ends the response later.
+        res.end = ((chunk?: Uint8Array) => {
+          if (chunk !== undefined) res.write(Buffer.from(chunk))
+          setImmediate(() => Reflect.apply(end, res, []))
+          return res
+        }) as typeof end
+        made.push(createSSEHandler(req, res, BARE))
+      })
+    })
+    const got = await get(session)
+    await made[0]?.send({ data: 'last' })
+    await expect(made[0]?.close({ reason: 'completed' })).resolves.toMatchObject({ reason: 'completed' })
+    await until(() => got.ended || got.error !== null)
+    expect([got.text, got.error]).toEqual(['retry: 2000\n\ndata: last\n\n', null])
+  })
+
+  it('goes through a middleware that compresses: each event arrives at once, the end in order, without a warning', async () => {
+    const warnings = takeWarnings()
+    const made: SSEHandler[] = []
+    const { session } = await serve((server) => {
+      const compress = compression()
+      server.on('request', (req: Http2ServerRequest, res: Http2ServerResponse) => {
+        // Without no-transform, so that it does.
+        const options = { ...BARE, headers: { 'Cache-Control': 'no-cache' } }
+        compress(req, res, () => made.push(createSSEHandler(req, res, options)))
+      })
+    })
+    const stream = session.request({ 'accept-encoding': 'gzip' })
+    let text = ''
+    let ended = false
+    const plain = stream.pipe(createGunzip()).setEncoding('latin1')
+    plain.on('data', (part: string) => {
+      text += part
+    })
+    plain.on('end', () => {
+      ended = true
+    })
+    const [head] = await once(stream, 'response')
+    expect(head['content-encoding']).toBe('gzip')
+    // More often held up than an emitter has listeners before Node warns.
+    for (let i = 0; i < 20; i += 1) {
+      await made[0]?.send({ data: `${i}:${randomBytes(20_000).toString('hex')}` })
+      await until(() => text.includes(`data: ${i}:`) && text.endsWith('\n\n'))
+    }
+    await made[0]?.close({ reason: 'completed' })
+    await until(() => ended)
+    expect(warnings).toEqual([])
+  })
+
   it('says for a stream and its headers what to call', async () => {
     const thrown: unknown[] = []
     const { session } = await serve((server) => {
@@ -291,6 +400,32 @@ describe('createSSEHandler over HTTP/2', () => {
       }),
     ])
   })
+})
+
+it('createHttp2SSEHandler says for what is no stream and headers what to call', async () => {
+  const thrown: { code: string; message: string }[] = []
+  const { session } = await serve((server) => {
+    server.on('request', (req: Http2ServerRequest, res: Http2ServerResponse) => {
+      const calls: [unknown, unknown][] = [
+        [undefined, {}],
+        [{}, {}],
+        [res.stream, undefined],
+        [req, res],
+      ]
+      for (const [stream, headers] of calls) {
+        try {
+          createHttp2SSEHandler(stream as never, headers as never)
+        } catch (error) {
+          thrown.push(error as (typeof thrown)[number])
+        }
+      }
+      res.end()
+    })
+  })
+  const { head } = await get(session)
+  expect(head[':status']).toBe(200)
+  expect(thrown.map(({ code }) => code)).toEqual(Array.from({ length: 4 }, () => 'ERR_SSE_INVALID_OPTION'))
+  for (const { message } of thrown) expect(message).toContain('createSSEHandler')
 })
 
 it.each(['started', 'a stream'])(

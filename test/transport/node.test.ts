@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import { existsSync } from 'node:fs'
 import {
   Agent,
@@ -144,6 +144,27 @@ describe('a request that gets no stream', () => {
       const { status, text } = await exchange(url, {})
       expect([status, text]).toEqual([202, 'as before'])
       expect(thrown).toEqual([expect.objectContaining({ name: 'SSEError', code: 'ERR_SSE_HEADERS_SENT' })])
+    },
+  )
+
+  it.each([
+    ['nothing', undefined],
+    ['an empty object', {}],
+  ])(
+    'is %s in place of a request: ERR_SSE_INVALID_OPTION, and the response is left alone',
+    async (_, req) => {
+      const thrown: unknown[] = []
+      const { url } = await serve((_, res) => {
+        try {
+          createSSEHandler(req as never, res)
+        } catch (error) {
+          thrown.push(error)
+        }
+        res.end('as before')
+      })
+      const { text } = await exchange(url, {})
+      expect(text).toBe('as before')
+      expect(thrown).toEqual([expect.objectContaining({ code: 'ERR_SSE_INVALID_OPTION' })])
     },
   )
 
@@ -551,6 +572,32 @@ describe('middleware that replaced res.write', () => {
       expect(most).toBeLessThan(64 * 1024 + 21_000 + 32 * 1024)
     },
   )
+
+  it('and `on` too, as what compresses does, is listened to once, however often it holds the stream up', async () => {
+    const emitter = new EventEmitter()
+    let drains = 0
+    const { url, nth } = await streams(BARE, (res) => {
+      const { write, on } = res
+      res.write = ((chunk: Uint8Array) => {
+        write.call(res, chunk, 'utf8')
+        setImmediate(() => {
+          drains += 1
+          emitter.emit('drain')
+        })
+        return false
+      }) as typeof res.write
+      res.on = ((name: string, listener: () => void) =>
+        name === 'drain' ? emitter.on(name, listener) : on.call(res, name, listener)) as typeof res.on
+    })
+    await connect(url)
+    const { sse } = await nth(0)
+    for (let i = 0; i < 20; i += 1) {
+      const before = drains
+      sse.trySend({ data: i })
+      await until(() => drains > before && sse.phase === 'flowing')
+    }
+    expect(emitter.listenerCount('drain')).toBe(1)
+  })
 
   it('put on after the stream began is honoured too', async () => {
     const { url, nth } = await streams()

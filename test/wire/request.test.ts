@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { createSSEHandler } from 'sluice'
 import { describe, expect, it } from 'vitest'
-import { HEADERS_TO_REMOVE, STREAM_HEADERS } from '../../src/wire/headers.js'
+import { HEADERS_TO_REMOVE, STREAM_HEADERS, streamHeaders } from '../../src/wire/headers.js'
 import { answerTo, type StreamAnswer } from '../../src/wire/request.js'
 import { connect } from '../support/client.js'
 import { serve } from '../support/server.js'
@@ -46,6 +46,15 @@ describe('the head of a stream', () => {
 
   it('goes without the headers that describe a body of known length or form', () => {
     expect(HEADERS_TO_REMOVE).toEqual(['Content-Length', 'Content-Encoding', 'ETag'])
+  })
+})
+
+describe('more headers in the head', () => {
+  it.each([
+    ['one of one hop only', { 'HTTP2-Settings': 'a' }],
+    ['a name twice, in two cases', { 'Content-Location': 'a', 'content-location': 'b' }],
+  ])('are refused when they have %s', (_, headers) => {
+    expect(() => streamHeaders(headers)).toThrow(expect.objectContaining({ code: 'ERR_SSE_INVALID_OPTION' }))
   })
 })
 
