@@ -48,7 +48,7 @@ export async function shutDown(
   const ended = streams.map(async (stream) => {
     await stream.handler.closed
     open.delete(stream)
-    stream.hangUp()
+    stream.hangUp(graceMs)
   })
   const timer = clock.setTimeout(() => {
     for (const { handler } of open) handler.abort('shutdown')

@@ -147,8 +147,8 @@ export class Supervised implements ConnectionObserver, Registered, Sweepable {
   }
 
   /** Ends the connection under the stream, once that has ended. */
-  hangUp(): void {
-    this.#exchange.hangUp()
+  hangUp(withinMs: number): void {
+    this.#exchange.hangUp(withinMs)
   }
 
   heartbeat(missed: number): void {

@@ -17,8 +17,11 @@ export interface Exchange {
   readonly isSecure: boolean
   /** Told before an answer, that no other request is wanted on the connection below. */
   lastAnswer(): void
-  /** Ends the connection below, which may be kept for other requests, once all that was answered has left. */
-  hangUp(): void
+  /**
+   * Ends the connection below, which may be kept for other requests, once all that was answered has left, or after so many
+   * milliseconds.
+   */
+  hangUp(withinMs: number): void
   /** Resets the connection below, whatever else it carries. */
   cut(): void
   /** Whether the operating system has not taken all that was given to the connection below, whatever it carries. */

@@ -74,7 +74,8 @@ class Http1Transport implements Transport {
     // The response of a pipelined request waits for the one before it, not for the peer.
     if (this.#res.socket === null) return 0
     if (this.#keptBytes > 0) return this.#keptBytes
-    return untakenBytes(this.#req.socket) ?? this.#res.writableLength
+    // What a layer has corked is in the response, and nothing of it in the socket.
+    return untakenBytes(this.#req.socket) || this.#res.writableLength
   }
 
   attach(sink: TransportSink): void {

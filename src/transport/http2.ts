@@ -20,10 +20,10 @@ import {
 } from './responses.js'
 
 /**
- * The most bytes given to the stream at once, which tells of them only when all have gone: a client that reads a large
- * event slowly is seen to make progress, and what the pump usually writes goes in one piece.
+ * The most bytes given to the stream at once, which tells of them only when all have gone: a client that reads slowly is
+ * seen to make progress. It is the size of a frame, so that a larger write is made of several all the same.
  */
-const PIECE_BYTES = 128 * 1024
+const PIECE_BYTES = 16 * 1024
 
 /** The objects that the compatibility API of `node:http2` puts around a stream. */
 export interface Compat {
@@ -50,8 +50,12 @@ export function http2Exchange(
     },
     isSecure: session !== undefined && !session.destroyed && isEncrypted(session.socket),
     lastAnswer: () => session?.close(),
-    // GOAWAY: other streams of the session may end first.
-    hangUp: () => session?.close(),
+    // GOAWAY: other streams of the session may end first. A client need not end its requests.
+    hangUp(withinMs) {
+      if (session === undefined || session.closed) return
+      const timer = setTimeout(() => session.destroy(), withinMs).unref()
+      session.once('close', () => clearTimeout(timer)).close()
+    },
     isStuck: () => (session?.socket === undefined ? 0 : (untakenBytes(session.socket) ?? 0)) > 0,
     cut() {
       const socket = session?.socket

@@ -4,10 +4,9 @@ import type { StreamAnswer } from '../wire/request.js'
 import { onAbort } from './on-abort.js'
 
 /**
- * The most bytes that a pull takes, so that a reader which takes a large event slowly is seen to make progress. What the
- * pump usually writes goes in one piece.
+ * The most bytes that a pull takes, so that a reader which takes a large event slowly is seen to make progress.
  */
-const PIECE_BYTES = 128 * 1024
+const PIECE_BYTES = 32 * 1024
 
 /** The body of a `Response`. Uses only what is standard on the web. */
 export class ResponseTransport implements Transport {

@@ -1,10 +1,10 @@
 import { writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
-import { beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { open, type Protocol } from '../support/any-client.js'
 import { certificate } from '../support/certificate.js'
 import { makeFolder, type RunningExample, startExample } from '../support/example.js'
-import { buildNext } from '../support/next-build.js'
+import { buildNext, removeBuild } from '../support/next-build.js'
 import { until } from '../support/until.js'
 
 interface Example {
@@ -52,6 +52,7 @@ const EXAMPLES: readonly Example[] = [
 ]
 
 beforeAll(() => buildNext(NEXT_FOLDER), 180_000)
+afterAll(() => removeBuild(NEXT_FOLDER))
 
 describe.each(EXAMPLES)(
   'the example $name',

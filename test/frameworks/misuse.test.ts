@@ -247,3 +247,14 @@ describe('a middleware that replaces res.write', () => {
     await expect(answer).resolves.toBe('read ECONNRESET')
   })
 })
+
+it('a response that a layer has corked and leaves so is closed: write-stalled', async () => {
+  const opened: SSEHandler[] = []
+  const { url } = await serve((req: IncomingMessage, res) => {
+    res.cork()
+    opened.push(createSSEHandler(req, res, { writeStallMs: 200 }))
+  })
+  get(url).catch(() => {})
+  await until(() => opened.length === 1)
+  await expect(opened[0]?.closed).resolves.toMatchObject({ reason: 'write-stalled' })
+})

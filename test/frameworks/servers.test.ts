@@ -5,7 +5,7 @@ import { gunzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ROOT } from '../docs/markdown.js'
 import { ask } from '../support/any-client.js'
-import { buildNext } from '../support/next-build.js'
+import { buildNext, removeBuild } from '../support/next-build.js'
 import { leaveDuringSession, type Measurements, measure } from './measure.js'
 import { type Feature, startProgram } from './program.js'
 import { SERVERS, type ServerUnderTest } from './servers.js'
@@ -18,7 +18,10 @@ const BUILD_MS = 3 * MINUTE
 const plain = new Map<ServerUnderTest, Measurements>()
 const compressed = new Map<ServerUnderTest, Measurements>()
 
-beforeAll(() => buildNext(fileURLToPath(new URL('./programs/next', import.meta.url))), BUILD_MS)
+const NEXT_FOLDER = fileURLToPath(new URL('./programs/next', import.meta.url))
+
+beforeAll(() => buildNext(NEXT_FOLDER), BUILD_MS)
+afterAll(() => removeBuild(NEXT_FOLDER))
 
 async function expectAll(server: ServerUnderTest, features: readonly Feature[]): Promise<Measurements> {
   const measured = await measure(server, features)

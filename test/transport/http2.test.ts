@@ -477,3 +477,25 @@ it('a supervisor ends the sessions of HTTP/2 when it shuts down, after their str
   await expect(sluice.shutdown()).resolves.toMatchObject({ streams: 2, reset: 0 })
   await until(() => all.every(({ ended }) => ended) && session.destroyed)
 })
+
+it('a client that takes a little all the time is not taken for stalled, however large the event', async () => {
+  const opened: SSEHandler[] = []
+  const { server } = await serve((server) => {
+    server.on('request', (req, res) => {
+      const sse = createSSEHandler(req, res, { ...BARE, writeStallMs: 400 })
+      opened.push(sse)
+      sse.trySend({ data: 'x'.repeat(60_000) })
+    })
+  })
+  const { port } = server.address() as AddressInfo
+  const session = connect(`http://127.0.0.1:${port}`, { settings: { initialWindowSize: 4000 } })
+  onTestFinished(() => session.destroy())
+  const stream = session.request({ ':path': '/' })
+  let taken = 0
+  const taking = setInterval(() => {
+    taken += (stream.read() as Buffer | null)?.length ?? 0
+  }, 40)
+  onTestFinished(() => clearInterval(taking))
+  await until(() => taken > 60_000, 'the client has all of it')
+  expect(opened[0]?.phase).toBe('flowing')
+})
