@@ -5,6 +5,7 @@ import type { Chunk } from '../wire/chunk.js'
 import { HEADERS_OF_ONE_HOP, HEADERS_TO_REMOVE } from '../wire/headers.js'
 import type { StreamAnswer, StreamRequest } from '../wire/request.js'
 import type { Exchange } from './exchange.js'
+import { ReplacedWrite } from './replaced-write.js'
 import {
   assertUnanswered,
   ignoreError,
@@ -15,7 +16,6 @@ import {
   resetSocket,
   untakenBytes,
   withVaryOf,
-  writeThrough,
 } from './responses.js'
 
 /**
@@ -61,6 +61,7 @@ export function http2Exchange(
 class Http2Transport implements Transport {
   readonly #stream: ServerHttp2Stream
   readonly #compat: Compat | null
+  readonly #replaced: ReplacedWrite | null
   #sink: TransportSink | null = null
   /** The head of the stream, until the first write sends it. */
   #head: Readonly<Record<string, string>> | null = null
@@ -71,7 +72,6 @@ class Http2Transport implements Transport {
 
   /** Whether a middleware that has replaced `write` has asked to wait. */
   #isWaiting = false
-  #hearsDrain = false
 
   /** Whether the server's own program has destroyed the stream, or its session. */
   #isDestroyedByOthers = false
@@ -79,6 +79,7 @@ class Http2Transport implements Transport {
   constructor(stream: ServerHttp2Stream, compat: Compat | null = null) {
     this.#stream = stream
     this.#compat = compat
+    this.#replaced = compat && new ReplacedWrite(compat.res, () => this.#onDrain())
   }
 
   get pendingBytes(): number {
@@ -126,21 +127,13 @@ class Http2Transport implements Transport {
     }
     if (this.#head !== null) this.#writeHead(200, this.#head)
     this.#head = null
-    const res = this.#compat?.res
-    if (res === undefined || !Object.hasOwn(res, 'write')) {
+    if (this.#replaced === null || !Object.hasOwn(this.#response, 'write')) {
       this.#writePiece(chunk.bytes)
       return false
     }
-    this.#isWaiting = !(writeThrough(res, chunk.bytes) ?? !stream.writableNeedDrain)
-    if (this.#isWaiting) this.#listenForDrain(res)
+    this.#isWaiting = !(this.#replaced.write(chunk.bytes) ?? !stream.writableNeedDrain)
+    if (this.#isWaiting) this.#replaced.listenForDrain()
     return !this.#isWaiting
-  }
-
-  /** On the response, whose `on` what compresses has replaced, too. Once, because it never takes a listener off. */
-  #listenForDrain(res: Http2ServerResponse): void {
-    if (this.#hearsDrain) return
-    this.#hearsDrain = true
-    res.on('drain', this.#onDrain)
   }
 
   #writePiece(bytes: Uint8Array): void {
@@ -190,7 +183,7 @@ class Http2Transport implements Transport {
     this.#stream.off('aborted', this.#onAborted)
     this.#stream.off('close', this.#onClose)
     this.#stream.off('finish', this.#onFinish)
-    this.#compat?.res.off('drain', this.#onDrain)
+    this.#replaced?.detach()
   }
 
   readonly #onTaken = (error?: Error | null): void => {
