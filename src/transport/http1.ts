@@ -45,7 +45,8 @@ const LOOK_MS = 50
 class Http1Transport implements Transport {
   readonly #req: IncomingMessage
   readonly #res: ServerResponse
-  readonly #replaced: ReplacedWrite
+  /** Made when a middleware turns out to have replaced `write`. */
+  #replaced: ReplacedWrite | null = null
   #sink: TransportSink | null = null
   #isWaiting = false
   /** The head of the stream, until the first write sends it. */
@@ -61,7 +62,6 @@ class Http1Transport implements Transport {
   constructor(req: IncomingMessage, res: ServerResponse) {
     this.#req = req
     this.#res = res
-    this.#replaced = new ReplacedWrite(res, () => this.#onDrain())
   }
 
   get pendingBytes(): number {
@@ -128,6 +128,7 @@ class Http1Transport implements Transport {
   #writeReplaced(chunk: Chunk): void {
     const res = this.#res
     const { bytesWritten } = this.#req.socket
+    this.#replaced ??= new ReplacedWrite(res, this.#onDrain)
     const isTaken = this.#replaced.write(chunk.bytes)
     // What stands in place of a socket in a test may count nothing.
     if (!this.#isHeadOut && bytesWritten !== undefined && this.#req.socket.bytesWritten === bytesWritten) {
@@ -181,7 +182,7 @@ class Http1Transport implements Transport {
     this.#sink = null
     this.#req.socket.off('close', this.#onClose)
     this.#res.off('close', this.#onClose)
-    this.#replaced.detach()
+    this.#replaced?.detach()
     this.#res.off('finish', this.#onFinish)
     this.#stopLooking()
   }

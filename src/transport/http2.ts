@@ -61,7 +61,8 @@ export function http2Exchange(
 class Http2Transport implements Transport {
   readonly #stream: ServerHttp2Stream
   readonly #compat: Compat | null
-  readonly #replaced: ReplacedWrite | null
+  /** Made when a middleware turns out to have replaced `write`. */
+  #replaced: ReplacedWrite | null = null
   #sink: TransportSink | null = null
   /** The head of the stream, until the first write sends it. */
   #head: Readonly<Record<string, string>> | null = null
@@ -79,7 +80,6 @@ class Http2Transport implements Transport {
   constructor(stream: ServerHttp2Stream, compat: Compat | null = null) {
     this.#stream = stream
     this.#compat = compat
-    this.#replaced = compat && new ReplacedWrite(compat.res, () => this.#onDrain())
   }
 
   get pendingBytes(): number {
@@ -127,10 +127,12 @@ class Http2Transport implements Transport {
     }
     if (this.#head !== null) this.#writeHead(200, this.#head)
     this.#head = null
-    if (this.#replaced === null || !Object.hasOwn(this.#response, 'write')) {
+    const res = this.#compat?.res
+    if (res === undefined || !Object.hasOwn(res, 'write')) {
       this.#writePiece(chunk.bytes)
       return false
     }
+    this.#replaced ??= new ReplacedWrite(res, this.#onDrain)
     this.#isWaiting = !(this.#replaced.write(chunk.bytes) ?? !stream.writableNeedDrain)
     if (this.#isWaiting) this.#replaced.listenForDrain()
     return !this.#isWaiting
