@@ -5,6 +5,7 @@ import type { Chunk } from '../wire/chunk.js'
 import { HEADERS_TO_REMOVE } from '../wire/headers.js'
 import type { StreamAnswer, StreamRequest } from '../wire/request.js'
 import type { Exchange } from './exchange.js'
+import { ReplacedWrite } from './replaced-write.js'
 import {
   assertUnanswered,
   ignoreError,
@@ -16,7 +17,6 @@ import {
   resetSocket,
   untakenBytes,
   withVaryOf,
-  writeThrough,
 } from './responses.js'
 
 export function http1Exchange(request: StreamRequest, req: IncomingMessage, res: ServerResponse): Exchange {
@@ -52,6 +52,8 @@ const LOOK_MS = 50
 class Http1Transport implements Transport {
   readonly #req: IncomingMessage
   readonly #res: ServerResponse
+  /** Made when a middleware turns out to have replaced `write`. */
+  #replaced: ReplacedWrite | null = null
   #sink: TransportSink | null = null
   #isWaiting = false
   /** The head of the stream, until the first write sends it. */
@@ -63,7 +65,6 @@ class Http1Transport implements Transport {
   /** Bytes of the first write while a middleware keeps them. */
   #keptBytes = 0
   #look: NodeJS.Timeout | undefined
-  #hearsDrain = false
 
   constructor(req: IncomingMessage, res: ServerResponse) {
     this.#req = req
@@ -135,7 +136,8 @@ class Http1Transport implements Transport {
   #writeReplaced(chunk: Chunk): void {
     const res = this.#res
     const { bytesWritten } = this.#req.socket
-    const isTaken = writeThrough(res, chunk.bytes)
+    this.#replaced ??= new ReplacedWrite(res, this.#onDrain)
+    const isTaken = this.#replaced.write(chunk.bytes)
     // What stands in place of a socket in a test may count nothing.
     if (!this.#isHeadOut && bytesWritten !== undefined && this.#req.socket.bytesWritten === bytesWritten) {
       this.#waitForFirst(chunk, bytesWritten)
@@ -143,14 +145,7 @@ class Http1Transport implements Transport {
     }
     this.#isHeadOut = true
     this.#isWaiting = !(isTaken ?? !res.writableNeedDrain)
-    if (this.#isWaiting) this.#listenForDrain()
-  }
-
-  /** On the response, whose `on` what compresses has replaced, too. Once, because it never takes a listener off. */
-  #listenForDrain(): void {
-    if (this.#hearsDrain) return
-    this.#hearsDrain = true
-    this.#res.on('drain', this.#onDrain)
+    if (this.#isWaiting) this.#replaced.listenForDrain()
   }
 
   /** A middleware that takes the head in and lets nothing out may keep all of it: that is a stall, and no progress. */
@@ -195,7 +190,7 @@ class Http1Transport implements Transport {
     this.#sink = null
     this.#req.socket.off('close', this.#onClose)
     this.#res.off('close', this.#onClose)
-    this.#res.off('drain', this.#onDrain)
+    this.#replaced?.detach()
     this.#res.off('finish', this.#onFinish)
     this.#stopLooking()
   }

@@ -5,6 +5,7 @@ import type { Chunk } from '../wire/chunk.js'
 import { HEADERS_OF_ONE_HOP, HEADERS_TO_REMOVE } from '../wire/headers.js'
 import type { StreamAnswer, StreamRequest } from '../wire/request.js'
 import type { Exchange } from './exchange.js'
+import { ReplacedWrite } from './replaced-write.js'
 import {
   assertUnanswered,
   ignoreError,
@@ -16,7 +17,6 @@ import {
   resetSocket,
   untakenBytes,
   withVaryOf,
-  writeThrough,
 } from './responses.js'
 
 /**
@@ -69,6 +69,8 @@ export function http2Exchange(
 class Http2Transport implements Transport {
   readonly #stream: ServerHttp2Stream
   readonly #compat: Compat | null
+  /** Made when a middleware turns out to have replaced `write`. */
+  #replaced: ReplacedWrite | null = null
   #sink: TransportSink | null = null
   /** The head of the stream, until the first write sends it. */
   #head: Readonly<Record<string, string>> | null = null
@@ -79,7 +81,6 @@ class Http2Transport implements Transport {
 
   /** Whether a middleware that has replaced `write` has asked to wait. */
   #isWaiting = false
-  #hearsDrain = false
 
   /** Whether the server's own program has destroyed the stream, or its session. */
   #isDestroyedByOthers = false
@@ -139,16 +140,10 @@ class Http2Transport implements Transport {
       this.#writePiece(chunk.bytes)
       return false
     }
-    this.#isWaiting = !(writeThrough(res, chunk.bytes) ?? !stream.writableNeedDrain)
-    if (this.#isWaiting) this.#listenForDrain(res)
+    this.#replaced ??= new ReplacedWrite(res, this.#onDrain)
+    this.#isWaiting = !(this.#replaced.write(chunk.bytes) ?? !stream.writableNeedDrain)
+    if (this.#isWaiting) this.#replaced.listenForDrain()
     return !this.#isWaiting
-  }
-
-  /** On the response, whose `on` what compresses has replaced, too. Once, because it never takes a listener off. */
-  #listenForDrain(res: Http2ServerResponse): void {
-    if (this.#hearsDrain) return
-    this.#hearsDrain = true
-    res.on('drain', this.#onDrain)
   }
 
   #writePiece(bytes: Uint8Array): void {
@@ -198,7 +193,7 @@ class Http2Transport implements Transport {
     this.#stream.off('aborted', this.#onAborted)
     this.#stream.off('close', this.#onClose)
     this.#stream.off('finish', this.#onFinish)
-    this.#compat?.res.off('drain', this.#onDrain)
+    this.#replaced?.detach()
   }
 
   readonly #onTaken = (error?: Error | null): void => {

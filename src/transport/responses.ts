@@ -84,17 +84,3 @@ export function withVaryOf(
     before === undefined ? undefined : Object.keys(headers).find((known) => known.toLowerCase() === 'vary')
   return name === undefined ? headers : { ...headers, [name]: `${before}, ${headers[name]}` }
 }
-
-/**
- * Writes through a `write` that a middleware has replaced, which may pass neither a callback nor the result on: whether it
- * takes more, when it says so.
- */
-export function writeThrough(
-  response: { write(bytes: Uint8Array): unknown; flush?(): void },
-  bytes: Uint8Array,
-): boolean | undefined {
-  const result = response.write(bytes)
-  // What compresses has it, by the custom of compression of Express.
-  response.flush?.()
-  return typeof result === 'boolean' ? result : undefined
-}
