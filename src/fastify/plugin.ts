@@ -26,13 +26,14 @@ declare module 'fastify' {
 }
 
 /** What opens the streams and closes them all: a sluice made by `createSluice`, without `authorize`. */
-export type StreamOpener = Pick<Sluice, 'open' | 'shutdown'>
+export type StreamOpener = Pick<Sluice, 'open' | 'shutdown' | 'waits'>
 
 /** Options of the plugin. */
 export interface FastifySSEOptions {
   /**
-   * Opens the streams, with its limits, and is shut down with the server. Without it there are no limits. Not one with
-   * `authorize`, which waits: authorize in a hook of Fastify.
+   * Opens the streams, with its limits, and is shut down with the server. Without it there are no limits. One with
+   * `authorize`, which waits, is refused with ERR_SSE_INVALID_OPTION when the plugin is registered: authorize in a hook of
+   * Fastify.
    */
   sluice?: StreamOpener
   /** How long `app.close()` lets the streams of `sluice` drain. In ms; default: that of `sluice.shutdown`. */
@@ -44,6 +45,10 @@ export interface FastifySSEOptions {
  * gracefully, with the reason `shutdown`, before the server waits for its connections.
  */
 export const fastifySSE: FastifyPluginCallback<FastifySSEOptions> = (app, options, done) => {
+  if (options.sluice?.waits) {
+    done(waits())
+    return
+  }
   const { open, closeAll } = options.sluice === undefined ? ownStreams() : streamsOf(options.sluice, options)
   const opened: Opened = new WeakMap()
   app.decorateReply('sse', function openStream<
@@ -107,13 +112,7 @@ function streamsOf(sluice: StreamOpener, { graceMs }: FastifySSEOptions): Stream
       res: ServerResponse,
       options: SSEHandlerOptions<Events> | undefined,
     ) {
-      const opened = sluice.open<Events>(req, res, options)
-      if (opened instanceof Promise) {
-        // It finds out later that Fastify has answered.
-        opened.catch(() => {})
-        throw waits()
-      }
-      return opened ?? refusedHandler<Events>(req)
+      return sluice.open<Events>(req, res, options) ?? refusedHandler<Events>(req)
     },
     closeAll: async () => void (await sluice.shutdown(graceMs === undefined ? {} : { graceMs })),
   }

@@ -91,6 +91,11 @@ export class Sluice<Request = NodeRequest, Waits extends boolean = false> {
     this.#admission = new Admission(this.#options, this.#core)
   }
 
+  /** Whether `open` and `respond` return promises, because there is `authorize`: for code that needs a stream at once. */
+  get waits(): Waits {
+    return (this.#options.authorize !== null) as Waits
+  }
+
   /**
    * Answers a request with an event stream that is supervised, or refuses it. Null: there is no stream. The request was
    * refused and answered, or its client has left.

@@ -93,7 +93,7 @@ export function fetchExchangeOf(request: Request): Exchange & { readonly transpo
     header: (name: string) => headers.get(name) ?? (name === 'host' ? hostOf(url) : undefined),
   }
   const { signal } = request
-  const transport = new ResponseTransport(signal)
+  const transport = new ResponseTransport(signal, request)
   return {
     transport,
     request: asked,

@@ -11,6 +11,11 @@ const PIECE_BYTES = 32 * 1024
 /** The body of a `Response`. Uses only what is standard on the web. */
 export class ResponseTransport implements Transport {
   readonly #signal: AbortSignal | undefined
+  /**
+   * Until the stream is closed: Node's Request holds the AbortController of its signal, and the signal does not. Once the
+   * Request is collected, the signal never aborts.
+   */
+  readonly #kept: { request: object | null }
   #sink: TransportSink | null = null
   #answer: StreamAnswer | null = null
   #response: Response | null = null
@@ -27,8 +32,9 @@ export class ResponseTransport implements Transport {
   #isWriting = false
   #stopListening = () => {}
 
-  constructor(signal: AbortSignal | undefined) {
+  constructor(signal: AbortSignal | undefined, request: object) {
     this.#signal = signal
+    this.#kept = { request }
   }
 
   get response(): Response {
@@ -74,6 +80,7 @@ export class ResponseTransport implements Transport {
 
   detach(): void {
     this.#sink = null
+    this.#kept.request = null
     this.#rest = null
     this.#stopListening()
   }

@@ -308,14 +308,19 @@ describe('with a sluice', () => {
     expect(opened[0]?.phase).not.toBe('closed')
   })
 
-  it('one with authorize is told by ERR_SSE_INVALID_OPTION: Fastify has hooks for that', async () => {
-    const { url } = await start((app) => void app.get('/events', (_, reply) => void reply.sse()), {
-      // @ts-expect-error: it waits
-      sluice: createSluice({ authorize: () => true }),
+  it('one with authorize is refused when the plugin is registered, before there is a stream', async () => {
+    const sluice = createSluice({ authorize: () => true })
+    const app = Fastify()
+    onTestFinished(() => app.close().catch(() => {}))
+    // @ts-expect-error: it waits
+    const registered = async () => void (await app.register(fastifySSE, { sluice }))
+    await expect(registered()).rejects.toMatchObject({
+      code: 'ERR_SSE_INVALID_OPTION',
+      message: expect.stringContaining('a hook of Fastify'),
     })
-    const answer = await get(url)
-    expect(answer.status).toBe(500)
-    expect(JSON.parse(answer.text)).toMatchObject({ code: 'ERR_SSE_INVALID_OPTION' })
+    await expect(async () => app.ready()).rejects.toMatchObject({ code: 'ERR_SSE_INVALID_OPTION' })
+    expect(app.hasReplyDecorator('sse')).toBe(false)
+    await sluice.shutdown()
   })
 })
 

@@ -24,6 +24,11 @@ function heldAuthorize() {
   return { asked, authorize }
 }
 
+it('is what makes a sluice one that waits', () => {
+  expect(createSluice({ authorize: () => true }).waits).toBe(true)
+  expect(createSluice().waits).toBe(false)
+})
+
 describe.each([
   ['at once', (value: unknown) => value],
   ['later', async (value: unknown) => new Promise((resolve) => setImmediate(resolve, value))],

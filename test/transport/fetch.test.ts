@@ -1,12 +1,25 @@
 import { getEventListeners } from 'node:events'
 import { IncomingMessage } from 'node:http'
 import { Socket } from 'node:net'
-import { createChannel, createFetchHandler, createSSEResponse, SSEError, type SSEHandler } from 'sluice'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import {
+  createChannel,
+  createFetchHandler,
+  createSluice,
+  createSSEResponse,
+  SSEError,
+  type SSEHandler,
+} from 'sluice'
 import { describe, expect, it } from 'vitest'
 import { ManualClock } from '../support/clock.js'
 import { turns } from '../support/fake-transport.js'
 import { takeUnhandledRejections } from '../support/unhandled.js'
+import { until } from '../support/until.js'
 import { takeWarnings } from '../support/warnings.js'
+
+setFlagsFromString('--expose-gc')
+const collectGarbage = runInNewContext('gc') as () => void
 
 const URL = 'http://localhost/events'
 const BARE = { firstEvent: false, heartbeat: { format: 'none' } } as const
@@ -158,6 +171,69 @@ describe('a client that leaves', () => {
       await sse.closed
       expect(getEventListeners(signal, 'abort')).toEqual([])
     }
+  })
+
+  describe('by aborting is seen after the program and a garbage collection have dropped the request:', () => {
+    const ways: Record<string, (request: Request) => SSEHandler | Promise<SSEHandler | null> | null> = {
+      createSSEResponse(request) {
+        const { sse, response } = createSSEResponse(request, BARE)
+        void response.text()
+        return sse
+      },
+      createFetchHandler(request) {
+        const { handler, made } = handled()
+        void handler(request).text()
+        return made[0] ?? null
+      },
+      respond(request) {
+        const { sse, response } = createSluice<Request>().respond(request, BARE)
+        void response.text()
+        return sse
+      },
+      async 'respond, once it is authorized'(request) {
+        const sluice = createSluice<Request>({ authorize: async () => true })
+        const { sse, response } = await sluice.respond(request, BARE)
+        void response.text()
+        return sse
+      },
+    }
+
+    it.each(Object.keys(ways))('%s', async (name) => {
+      const controller = new AbortController()
+      const seen = { isCollected: false }
+      const registry = new FinalizationRegistry(() => {
+        seen.isCollected = true
+      })
+      const answer = async () => {
+        const request = new Request(URL, { signal: controller.signal })
+        const sse = await ways[name]?.(request)
+        registry.register({}, null)
+        return sse
+      }
+      const sse = (await answer()) as SSEHandler
+      // What became garbage together with this object is gone when the object is.
+      await until(() => {
+        collectGarbage()
+        return seen.isCollected
+      })
+      controller.abort()
+      await expect(sse.closed).resolves.toMatchObject({ reason: 'client-closed' })
+    })
+
+    it('it is not kept any longer than its stream is open', async () => {
+      const open = () => {
+        const request = new Request(URL)
+        return { request: new WeakRef(request), ...createSSEResponse(request, BARE) }
+      }
+      const { sse, request } = open()
+      sse.abort()
+      await sse.closed
+      await until(() => {
+        collectGarbage()
+        return request.deref() === undefined
+      })
+      expect(sse.phase).toBe('closed')
+    })
   })
 
   it('before it is answered makes no stream: status 499, and nobody is called', async () => {
