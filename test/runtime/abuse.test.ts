@@ -94,6 +94,22 @@ describe('a stopping supervisor', () => {
     expect(sluice.sessions()).toEqual([])
   })
 
+  it('waits no longer than the grace for a client of HTTP/2 that does not end its request', async () => {
+    const sluice = createSluice()
+    const server = createHttp2Server((req, res) => void sluice.open(req, res))
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const session = connectHttp2(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
+    session.on('error', () => {})
+    onTestFinished(() => session.destroy())
+    const stream = session.request({ ':path': '/', ':method': 'POST' }, { endStream: false })
+    stream.on('error', () => {}).resume()
+    stream.write('a body without an end')
+    await new Promise((resolve) => stream.once('response', resolve))
+    const isClosed = new Promise((resolve) => server.close(resolve))
+    expect(await sluice.shutdown({ graceMs: 300 })).toMatchObject({ streams: 1 })
+    await isClosed
+  })
+
   it('closes the idle sessions of an HTTP/2 server that it was given', async () => {
     const sluice = createSluice()
     const server = createHttp2Server((req, res) => void sluice.open(req, res))
