@@ -112,7 +112,7 @@ export class Admission<Request> {
     return bytes
   }
 
-  /** A log may be the user's, and throw: that is no reason to refuse anybody. */
+  /** A log may be the program's, and throw: that is no reason to refuse anybody. */
   #bytesOf(log: EventLog): number {
     try {
       return log.bytesFrom(log.oldest)
@@ -252,10 +252,10 @@ export class Admission<Request> {
    * Streams that drain take places, too: of a session that is taken over again and again, or of a key, no more than it may
    * have open.
    */
-  #cutEnding({ sessionId, key }: Supervised): void {
+  #cutEnding({ sessionId, key, principal }: Supervised): void {
     const { onOpenSession, maxPerKey } = this.#options
     const { streams } = this.#sluice
-    const isEnding = (stream: Supervised) => stream.isClosing
+    const isEnding = (stream: Supervised) => stream.isClosing && stream.principal === principal
     const ofSession = onOpenSession === 'replace' ? streams.ofSession(sessionId).filter(isEnding) : []
     const ofKey = maxPerKey === Number.POSITIVE_INFINITY ? [] : streams.ofKey(key).filter(isEnding)
     const tooMany = ofKey.slice(0, Math.max(0, ofKey.length + 1 - maxPerKey))
