@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { type ClosedInfo, SSEHandler, type SSEHandlerOptions } from 'sluice'
+import { type ClosedInfo, type Phase, SSEHandler, type SSEHandlerOptions } from 'sluice'
 import { EventStreamReader, type ReceivedEvent } from './event-stream.js'
 import type { HarnessClient, HarnessExchange, HarnessServer, TransportHarness } from './transport-harness.js'
 import { until } from './until.js'
@@ -33,6 +33,7 @@ interface Opened {
 
 /** A server with the transport under test, for the time of one case. */
 export class Stage {
+  readonly #harness: TransportHarness
   readonly #server: HarnessServer
   readonly #expected: Map<string, PlayedRequest>
   readonly #opened: Map<string, Opened>
@@ -44,19 +45,21 @@ export class Stage {
     const answer = (exchange: HarnessExchange) => {
       const path = pathOf(exchange.request.url)
       const { options, onOpen } = expected.get(path) ?? {}
-      const transport = new WatchedTransport(exchange.transport)
+      const transport = new WatchedTransport(exchange.transport, exchange.listenedTo)
       const sse = new SSEHandler(transport, exchange.request, { heartbeat: { format: 'none' }, ...options })
       opened.set(path, { sse, transport })
       onOpen?.(sse)
     }
-    return new Stage(await harness.serve(answer), expected, opened)
+    return new Stage(harness, await harness.serve(answer), expected, opened)
   }
 
   private constructor(
+    harness: TransportHarness,
     server: HarnessServer,
     expected: Map<string, PlayedRequest>,
     opened: Map<string, Opened>,
   ) {
+    this.#harness = harness
     this.#server = server
     this.#expected = expected
     this.#opened = opened
@@ -98,6 +101,19 @@ export class Stage {
         return info as ClosedInfo
       },
     }
+  }
+
+  /** The connection that is made for a client which has left already, as it is in that moment. */
+  async connectLate(): Promise<{ sse: SSEHandler; phase: Phase }> {
+    let made: { sse: SSEHandler; phase: Phase } | undefined
+    await this.#harness.answerLate?.(({ transport, request, listenedTo }) => {
+      const watched = new WatchedTransport(transport, listenedTo)
+      const sse = new SSEHandler(watched, request, { heartbeat: { format: 'none' } })
+      made = { sse, phase: sse.phase }
+      this.#opened.set('late', { sse, transport: watched })
+    })
+    assert.ok(made, 'answerLate has called answer')
+    return made
   }
 
   /** Fails when a transport has broken its duties. */

@@ -18,12 +18,16 @@ const MiB = 1024 * KiB
 /** More than the kernel takes for a client that reads nothing: 20,000 bytes of each of these. */
 const MANY = 1000
 
+/** As much as a kernel takes for a client that reads nothing, or most of it: 20,000 bytes of each of these. */
+const LATE_EVENTS = 100
+
 /**
  * What every transport does, whatever the server, over real connections. Each case has a server of its own, and may run
  * by itself; no two may run at the same time, because warnings of the process are looked at.
  */
 export function transportConformance(harness: TransportHarness): ConformanceCase[] {
-  return Object.entries(CASES).map(([name, play]) => ({
+  const cases = harness.answerLate === undefined ? CASES : { ...CASES, ...LATE_CASES }
+  return Object.entries(cases).map(([name, play]) => ({
     name,
     async run() {
       const stage = await Stage.set(harness)
@@ -187,15 +191,38 @@ const CASES: Record<string, (stage: Stage) => Promise<void>> = {
   },
 
   'ends the response after what was accepted': async (stage) => {
-    const { sse, client, events, closed } = await stage.connect()
+    const { sse, transport, client, events, closed } = await stage.connect()
     for (let i = 0; i < 50; i += 1) sse.trySend({ data: i })
     await sse.close({ reason: 'completed' })
-    await until(() => client.ended, 'the client has the end')
+    await until(() => client.closed, 'the client knows that its stream is over')
+    assert.ok(client.ended, 'the client has got an end in order')
     assert.deepEqual(
       events().map(({ data }) => Number(data)),
       Array.from({ length: 50 }, (_, i) => i),
     )
     assert.equal((await closed()).reason, 'completed')
+    assert.ok(transport.hasEnded, 'the transport has told that the end has left')
+  },
+
+  'gives a client that reads late all that was accepted, and the end in order': async (stage) => {
+    const clock = new ManualClock()
+    const options = { clock, maxEvents: LATE_EVENTS, maxBytes: 64 * MiB }
+    const { sse, transport, client, events, closed } = await stage.connect({ options })
+    client.pause()
+    const filling = 'x'.repeat(20_000)
+    for (let i = 0; i < LATE_EVENTS; i += 1) assert.equal(sse.trySend({ data: `${i} ${filling}` }), 'queued')
+    const closing = sse.close({ reason: 'completed' })
+    await untilStill(sse)
+    client.resume()
+    await until(() => client.closed, 'the client knows that its stream is over')
+    assert.ok(client.ended, 'the client has got an end in order')
+    assert.deepEqual(
+      events().map(({ data }) => Number.parseInt(data, 10)),
+      Array.from({ length: LATE_EVENTS }, (_, i) => i),
+    )
+    await closing
+    assert.equal((await closed()).reason, 'completed')
+    assert.ok(transport.hasEnded, 'the transport has told that the end has left')
   },
 
   'shows an abort to the client as one, and to no other one': async (stage) => {
@@ -253,6 +280,15 @@ const CASES: Record<string, (stage: Stage) => Promise<void>> = {
   },
 }
 
+/** Those of a harness that can have a client leave before it is answered. */
+const LATE_CASES: typeof CASES = {
+  'tells at once of a client that has left before': async (stage) => {
+    const { sse, phase } = await stage.connectLate()
+    assert.equal(phase, 'closed')
+    assert.equal((await sse.closed).reason, 'client-closed')
+  },
+}
+
 async function isCut({ client }: Played): Promise<void> {
   await until(() => client.closed, 'the client knows that its stream is over')
   assert.equal(client.ended, false, 'what the client got is no end in order')
@@ -274,6 +310,18 @@ async function untilStuck(sse: SSEHandler): Promise<void> {
     bytes = bytesSent
     return unmoved === 25
   }, 'the client is sent nothing more')
+}
+
+/** Resolves when nothing more leaves, because the system has taken all or takes no more. */
+async function untilStill(sse: SSEHandler): Promise<void> {
+  let unmoved = 0
+  let bytes = -1
+  await until(() => {
+    const { bytesSent } = sse.stats()
+    unmoved = bytesSent === bytes ? unmoved + 1 : 0
+    bytes = bytesSent
+    return unmoved === 25
+  }, 'nothing more leaves')
 }
 
 async function turns(count: number): Promise<void> {

@@ -1,3 +1,4 @@
+import type { EventEmitter } from 'node:events'
 import type { StreamRequest, Transport } from 'sluice'
 
 /** A request that the suite wants a client to make. */
@@ -12,12 +13,22 @@ export interface HarnessRequest {
 export interface HarnessExchange {
   transport: Transport
   request: StreamRequest
+  /**
+   * What the transport may listen to: the request, the response, the socket, the signal. The suite looks whether a listener
+   * is left there after `detach`; not at those of `error`, `finish` and `data`. Default: nothing is looked at.
+   */
+  listenedTo?: readonly (EventEmitter | AbortSignal)[]
 }
 
 /** How the suite reaches a transport: a server that answers through it, and clients of that server. */
 export interface TransportHarness {
   /** Starts a server that calls `answer` for each request, in the turn in which it gets it. */
   serve(answer: (exchange: HarnessExchange) => void): Promise<HarnessServer>
+  /**
+   * Has a client make a request and leave, and calls `answer` only when the server has seen that it has left. Ends what it
+   * has started, and resolves. Without it, the suite has no case for a client that is gone before `attach`.
+   */
+  answerLate?(answer: (exchange: HarnessExchange) => void): Promise<void>
 }
 
 /** A server that runs. */
