@@ -13,7 +13,9 @@ export async function serve(
   handler: (req: IncomingMessage, res: ServerResponse) => unknown,
 ): Promise<TestServer> {
   const server = createServer((req, res) => void handler(req, res))
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  // As many may wait in line as the system allows: some tests come with a thousand at once.
+  const where = { port: 0, host: '127.0.0.1', backlog: 4096 }
+  await new Promise<void>((resolve) => server.listen(where, resolve))
   onTestFinished(
     () =>
       new Promise<void>((resolve) => {
