@@ -18,6 +18,8 @@ interface Entry {
   readonly callback: () => void
   readonly at: number
   readonly slot: Set<Entry>
+  /** Of one that waits less than a slot. */
+  readonly own?: Timer
 }
 
 /**
@@ -29,6 +31,10 @@ export class WheelClock implements Clock {
   readonly #slots = new Map<number, Set<Entry>>()
   /** Slots whose time has come, with what is still to be called. */
   #due: Set<Entry>[] = []
+  /** Calls in this turn of the event loop. */
+  #calls = 0
+  #isCalling = false
+  #isTurnAwaited = false
   #nextTick: Timer | null = null
   /** The slot up to which all slots are due. */
   #turnedTo = 0
@@ -49,7 +55,7 @@ export class WheelClock implements Clock {
   }
 
   setTimeout(callback: () => void, delayMs: number): Timer {
-    if (delayMs < SLOT_MS) return { own: this.#base.setTimeout(callback, delayMs) }
+    if (delayMs < SLOT_MS) return this.#setShort(callback, delayMs)
     const at = Math.ceil((this.now() + delayMs) / SLOT_MS)
     let slot = this.#slots.get(at)
     if (slot === undefined) {
@@ -66,9 +72,21 @@ export class WheelClock implements Clock {
   }
 
   clearTimeout(timer: Timer): void {
-    const pending = timer as Entry | { own: Timer }
-    if ('own' in pending) this.#base.clearTimeout(pending.own)
-    else this.#remove(pending)
+    const entry = timer as Entry
+    if (entry.own !== undefined) this.#base.clearTimeout(entry.own)
+    this.#remove(entry)
+  }
+
+  /** Its own timer brings it, and its turn is that of all: many of them may be due at once, too. */
+  #setShort(callback: () => void, delayMs: number): Entry {
+    const slot = new Set<Entry>()
+    const own = this.#base.setTimeout(() => {
+      this.#due.push(slot)
+      this.#callDue()
+    }, delayMs)
+    const entry: Entry = { callback, at: Number.NaN, slot, own }
+    slot.add(entry)
+    return entry
   }
 
   #remove(entry: Entry): void {
@@ -94,7 +112,6 @@ export class WheelClock implements Clock {
   #tick(): void {
     this.#lagMs = Math.max(0, this.now() - this.#expectedAt)
     this.#turnedTo = Math.floor(this.now() / SLOT_MS)
-    const isRunning = this.#due.length > 0
     // A clock that leapt has made many slots due: there are never more of them than timers.
     const reached = [...this.#slots.keys()].filter((at) => at <= this.#turnedTo).sort((a, b) => a - b)
     for (const at of reached) {
@@ -103,18 +120,16 @@ export class WheelClock implements Clock {
     }
     this.#nextTick = null
     if (this.#slots.size > 0) this.#scheduleTick()
-    if (!isRunning) this.#callDue()
+    this.#callDue()
   }
 
-  readonly #callDue = (): void => {
-    let calls = 0
-    for (let slot = this.#due[0]; slot !== undefined; slot = this.#due[0]) {
+  #callDue(): void {
+    if (this.#isCalling) return
+    this.#isCalling = true
+    for (let slot = this.#due[0]; slot !== undefined && this.#calls < CALLS_PER_TURN; slot = this.#due[0]) {
       for (const entry of slot) {
-        if (calls === CALLS_PER_TURN) {
-          setImmediate(this.#callDue)
-          return
-        }
-        calls += 1
+        if (this.#calls === CALLS_PER_TURN) break
+        this.#calls += 1
         slot.delete(entry)
         try {
           entry.callback()
@@ -122,7 +137,19 @@ export class WheelClock implements Clock {
           process.emitWarning(textOf(error), { type: 'SSEWarning', detail: 'in a timer' })
         }
       }
-      this.#due.shift()
+      if (slot.size === 0) this.#due.shift()
     }
+    this.#isCalling = false
+    if (this.#calls > 0) this.#awaitNextTurn()
+  }
+
+  #awaitNextTurn(): void {
+    if (this.#isTurnAwaited) return
+    this.#isTurnAwaited = true
+    setImmediate(() => {
+      this.#isTurnAwaited = false
+      this.#calls = 0
+      this.#callDue()
+    })
   }
 }

@@ -163,6 +163,20 @@ describe('the wheel', () => {
     expect(Math.max(...perTurn)).toBeLessThanOrEqual(128)
   })
 
+  it('calls 1,000 that wait less than a slot, and are due at once, in many turns, too', async () => {
+    const { base, wheel } = wheelAt()
+    let calls = 0
+    for (let i = 0; i < 1000; i += 1) {
+      wheel.setTimeout(() => {
+        calls += 1
+      }, 500)
+    }
+    base.advance(500)
+    expect(calls).toBe(128)
+    await until(() => calls === 1000)
+    expect(base.pending).toBe(0)
+  })
+
   it('calls a slot that falls due meanwhile behind it, not beside it', async () => {
     const { base, calls, callAfter } = wheelAt()
     for (let i = 0; i < 300; i += 1) callAfter(1000, 'first')
