@@ -64,7 +64,7 @@ export { createHealthHandler, type HttpRequest, type HttpResponse } from './runt
 export type { LifecycleStage, Logger } from './runtime/lifecycle.js'
 export type { Authorization, LimitsOptions, SluiceOptions } from './runtime/options.js'
 export type { RefusalCause } from './runtime/refusal.js'
-export type { GuardedServer, GuardedSession } from './runtime/server-guard.js'
+export type { GuardedServer } from './runtime/server-guard.js'
 export type { ShutdownOptions, ShutdownReport } from './runtime/shutdown.js'
 export {
   type Health,
@@ -83,6 +83,7 @@ export {
   type NodeRequest,
   type NodeResponse,
 } from './transport/node.js'
+export type { EndableSession } from './transport/responses.js'
 export type { Chunk } from './wire/chunk.js'
 export type { EventFields, EventInput, EventMap } from './wire/event.js'
 export type { Frame } from './wire/frame.js'

@@ -1,4 +1,5 @@
 import { openFilesLimit } from '../transport/linux.js'
+import type { EndableSession } from '../transport/responses.js'
 import type { Lifecycle } from './lifecycle.js'
 
 /** What is used of a server: those of `node:net`, `node:http`, `node:https` and `node:http2` have it. */
@@ -7,15 +8,7 @@ export interface GuardedServer {
   /** Told of each connection that the server drops. */
   on(event: 'drop', listener: () => void): unknown
   /** Told by servers of HTTP/2. */
-  on(event: 'session', listener: (session: GuardedSession) => void): unknown
-}
-
-/** What is used of a session of HTTP/2. */
-export interface GuardedSession {
-  /** Ends the session when its streams have ended. */
-  close(): void
-  /** Calls the listener when the session is over. */
-  once(event: 'close', listener: () => void): unknown
+  on(event: 'session', listener: (session: EndableSession) => void): unknown
 }
 
 /** Files that a process needs besides the connections of its server. */
@@ -29,7 +22,7 @@ export async function attachServer(
   server: GuardedServer,
   maxStreams: number,
   lifecycle: Lifecycle,
-  { dropped, cameSession }: { dropped: () => void; cameSession: (session: GuardedSession) => void },
+  { dropped, cameSession }: { dropped: () => void; cameSession: (session: EndableSession) => void },
 ): Promise<void> {
   server.on('drop', () => {
     dropped()

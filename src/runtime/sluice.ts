@@ -4,11 +4,12 @@ import type { SSEHandlerStats } from '../handler/sse-handler-events.js'
 import type { Exchange } from '../transport/exchange.js'
 import { fetchExchangeOf } from '../transport/fetch.js'
 import { exchangeOf, type NodeRequest, type NodeResponse } from '../transport/node.js'
+import { type EndableSession, endSession } from '../transport/responses.js'
 import type { EventMap } from '../wire/event.js'
 import { Admission, type OpenOptions } from './admission.js'
 import { Core } from './core.js'
 import { type ResolvedSluiceOptions, resolveSluiceOptions, type SluiceOptions } from './options.js'
-import { attachServer, type GuardedServer, type GuardedSession } from './server-guard.js'
+import { attachServer, type GuardedServer } from './server-guard.js'
 import {
   type ResolvedShutdownOptions,
   resolveShutdownOptions,
@@ -81,7 +82,7 @@ export class Sluice<Request = NodeRequest, Waits extends boolean = false> {
   readonly #admission: Admission<Request>
   readonly #attached = new WeakSet<GuardedServer>()
   /** Sessions of HTTP/2 of the servers that were given to `attach`. */
-  readonly #sessions = new Set<GuardedSession>()
+  readonly #sessions = new Set<EndableSession>()
   #droppedByServer = 0
   #shutdown: Promise<ShutdownReport> | null = null
 
@@ -264,7 +265,7 @@ export class Sluice<Request = NodeRequest, Waits extends boolean = false> {
     const { streams, wheel } = this.#core
     this.#core.stop()
     // Node closes idle connections of HTTP/1 itself when it closes a server, and those of HTTP/2 it does not.
-    for (const session of this.#sessions) session.close()
+    for (const session of this.#sessions) endSession(session, options.graceMs)
     const report = await shutDown([...streams], options, this.#options.clock)
     wheel.stop()
     return report

@@ -8,6 +8,7 @@ import type { Exchange } from './exchange.js'
 import { ReplacedWrite } from './replaced-write.js'
 import {
   assertUnanswered,
+  endSession,
   ignoreError,
   isEncrypted,
   KEEPALIVE_DELAY_MS,
@@ -50,11 +51,8 @@ export function http2Exchange(
     },
     isSecure: session !== undefined && !session.destroyed && isEncrypted(session.socket),
     lastAnswer: () => session?.close(),
-    // GOAWAY: other streams of the session may end first. A client need not end its requests.
     hangUp(withinMs) {
-      if (session === undefined || session.closed) return
-      const timer = setTimeout(() => session.destroy(), withinMs).unref()
-      session.once('close', () => clearTimeout(timer)).close()
+      if (session !== undefined) endSession(session, withinMs)
     },
     isStuck: () => (session?.socket === undefined ? 0 : (untakenBytes(session.socket) ?? 0)) > 0,
     cut() {

@@ -48,12 +48,20 @@ export function isEncrypted(socket: Socket): boolean {
  * `destroy` alone leaves what was sent in the kernel for minutes.
  */
 export function resetSocket(socket: Socket): void {
+  resetOf(socket)()
+}
+
+/** As `resetSocket`, for later: a session of HTTP/2 that is over does not give its socket any more. */
+function resetOf(socket: Socket): () => void {
   // A TLS socket cannot be reset itself, but the one below can.
-  const { _parent } = socket as { _parent?: Socket | null }
-  try {
-    ;(_parent ?? socket).resetAndDestroy()
-  } catch {
-    // Only TCP sockets can be reset: not Unix domain sockets.
+  const target = (socket as { _parent?: Socket | null })._parent ?? socket
+  const { resetAndDestroy } = target
+  return () => {
+    try {
+      resetAndDestroy.call(target)
+    } catch {
+      // Only TCP sockets can be reset: not Unix domain sockets.
+    }
   }
 }
 
@@ -83,4 +91,34 @@ export function withVaryOf(
   const name =
     before === undefined ? undefined : Object.keys(headers).find((known) => known.toLowerCase() === 'vary')
   return name === undefined ? headers : { ...headers, [name]: `${before}, ${headers[name]}` }
+}
+
+/** What is used of a session of HTTP/2. */
+export interface EndableSession {
+  readonly destroyed: boolean
+  /** The connection below. */
+  readonly socket: Socket
+  /** Ends the session when its streams have ended. */
+  close(): void
+  /** Ends the session, whatever its streams do. */
+  destroy(): void
+  /** Calls the listener when the session is over. */
+  once(event: 'close', listener: () => void): unknown
+}
+
+/**
+ * GOAWAY, and the end when all streams have ended, or after so many milliseconds: a client need not end its requests, nor read
+ * what it gets. The session may be closing already: since Node 24 the close of a server begins that.
+ */
+export function endSession(session: EndableSession, withinMs: number): void {
+  if (session.destroyed) return
+  const reset = resetOf(session.socket)
+  const giveUp = () => {
+    session.destroy()
+    // A session that was closing already only half-closes its connection when it is destroyed.
+    reset()
+  }
+  const timer = setTimeout(giveUp, withinMs).unref()
+  session.once('close', () => clearTimeout(timer))
+  session.close()
 }

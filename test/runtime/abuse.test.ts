@@ -122,7 +122,7 @@ describe('a stopping supervisor', () => {
     stream.close()
     await until(() => sluice.sessions().length === 0)
     const isClosed = new Promise((resolve) => server.close(resolve))
-    await sluice.shutdown()
+    await sluice.shutdown({ graceMs: 300 })
     await isClosed
   })
 })
