@@ -151,11 +151,14 @@ class Http1Transport implements Transport {
   /** A middleware that takes the head in and lets nothing out may keep all of it: that is a stall, and no progress. */
   #waitForFirst(chunk: Chunk, bytesWritten: number): void {
     this.#keptBytes = chunk.byteLength
-    this.#look = setInterval(() => {
+    const look = () => {
       if (this.#req.socket.bytesWritten === bytesWritten) return
       this.#stopLooking()
       this.#onTaken()
-    }, LOOK_MS).unref()
+    }
+    this.#look = setInterval(look, LOOK_MS).unref()
+    // Since Node 26 the response itself lets its first bytes out at the end of the turn.
+    setImmediate(look)
   }
 
   #stopLooking(): void {
