@@ -112,7 +112,7 @@ export class Sluice<Request = NodeRequest, Waits extends boolean = false> {
     res: NodeResponse,
     options?: OpenOptions<Events>,
   ): Opened<Events, Waits> {
-    return this.#now(() => this.admit(exchangeOf(req, res), req, options))
+    return this.#now(() => this.#admit(exchangeOf(req, res), req, options))
   }
 
   /**
@@ -133,7 +133,7 @@ export class Sluice<Request = NodeRequest, Waits extends boolean = false> {
           return exchange.transport.response
         },
       })
-      const opened: unknown = this.admit(exchange, request, options)
+      const opened: unknown = this.#admit(exchange, request, options)
       const result =
         opened instanceof Promise ? opened.then(responded) : responded(opened as SSEHandler<Events> | null)
       return result as Responded<Events, Waits>
@@ -144,10 +144,9 @@ export class Sluice<Request = NodeRequest, Waits extends boolean = false> {
   admit<Events extends object = EventMap>(
     exchange: Exchange,
     request: Request,
-    options: OpenOptions<Events> = {},
+    options?: OpenOptions<Events>,
   ): Opened<Events, Waits> {
-    const admitted = () => this.#admission.admit(exchange, request, options as OpenOptions)
-    return this.#now(admitted) as Opened<Events, Waits>
+    return this.#now(() => this.#admit(exchange, request, options))
   }
 
   /** Notes that the client of a session is there, though no event goes to it: it is not idle. False when it has no stream. */
@@ -253,6 +252,14 @@ export class Sluice<Request = NodeRequest, Waits extends boolean = false> {
   async shutdown(options: ShutdownOptions = {}): Promise<ShutdownReport> {
     this.#shutdown ??= this.#shutDown(resolveShutdownOptions(options))
     return this.#shutdown
+  }
+
+  #admit<Events extends object>(
+    exchange: Exchange,
+    request: Request,
+    options: OpenOptions<Events> = {},
+  ): Opened<Events, Waits> {
+    return this.#admission.admit(exchange, request, options as OpenOptions) as Opened<Events, Waits>
   }
 
   /** With `authorize`, misuse is told by the promise. */
