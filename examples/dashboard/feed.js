@@ -65,6 +65,7 @@ export function createFeed(logPath, onFault) {
       } catch (error) {
         if (signal.aborted) return
         onFault(error)
+        // Rejects when the channel ends meanwhile, which ends the loop, too.
         await wait(TRY_AGAIN_MS, undefined, { signal }).catch(() => {})
       }
     }

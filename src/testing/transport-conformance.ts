@@ -177,6 +177,7 @@ const CASES: Record<string, (stage: Stage) => Promise<void>> = {
     const other = await stage.connect()
     const stalled = await stage.connect({ options: { clock, writeStallMs: 30_000 } })
     stalled.client.pause()
+    // It sends until the connection closes, and rejects with that.
     const producer = sendWhile(stalled.sse, () => true).catch(() => {})
     await untilStuck(stalled.sse)
     // Twice: what it took before it was stuck is progress.
