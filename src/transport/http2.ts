@@ -54,11 +54,12 @@ export function http2Exchange(
     hangUp(withinMs) {
       if (session !== undefined) endSession(session, withinMs)
     },
-    isStuck: () => (session?.socket === undefined ? 0 : (untakenBytes(session.socket) ?? 0)) > 0,
+    // A session that is over does not give its socket any more: another stream of it may have been cut before.
+    isStuck: () => session !== undefined && !session.destroyed && (untakenBytes(session.socket) ?? 0) > 0,
     cut() {
-      const socket = session?.socket
-      if (socket !== undefined) resetSocket(socket)
-      session?.destroy()
+      if (session === undefined || session.destroyed) return
+      resetSocket(session.socket)
+      session.destroy()
     },
   }
 }

@@ -106,12 +106,17 @@ export interface EndableSession {
   once(event: 'close', listener: () => void): unknown
 }
 
+/** Sessions whose end has been begun. */
+const ending = new WeakSet<EndableSession>()
+
 /**
  * GOAWAY, and the end when all streams have ended, or after so many milliseconds: a client need not end its requests, nor read
  * what it gets. The session may be closing already: since Node 24 the close of a server begins that.
  */
 export function endSession(session: EndableSession, withinMs: number): void {
-  if (session.destroyed) return
+  // Each of its streams asks for it.
+  if (session.destroyed || ending.has(session)) return
+  ending.add(session)
   const reset = resetOf(session.socket)
   const giveUp = () => {
     session.destroy()

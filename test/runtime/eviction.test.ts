@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { createServer as createHttpServer } from 'node:http'
-import { createServer as createHttp2Server, createSecureServer } from 'node:http2'
+import { connect as connectHttp2, createServer as createHttp2Server, createSecureServer } from 'node:http2'
 import { createServer as createHttpsServer } from 'node:https'
 import { type AddressInfo, connect as connectSocket, type Server, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
@@ -8,9 +8,11 @@ import { createSluice, type NodeRequest, type NodeResponse, type SSEHandler } fr
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { certificate } from '../support/certificate.js'
 import { connect } from '../support/client.js'
-import { untilStuck } from '../support/fake-transport.js'
+import { ManualClock } from '../support/clock.js'
+import { turns, untilStuck } from '../support/fake-transport.js'
 import { supervise } from '../support/sluice.js'
 import { until } from '../support/until.js'
+import { takeWarnings } from '../support/warnings.js'
 
 const HTTP1_REQUEST = Buffer.from('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')
 
@@ -100,6 +102,56 @@ describe('a client that takes nothing', () => {
       await until(() => inKernel(port).length === 0, 'the kernel has forgotten the connection')
     },
   )
+})
+
+describe('streams of one HTTP/2 session', () => {
+  const headers = Buffer.from([0x82, 0x86, 0x84, 0x41, 0x01, 0x78])
+
+  it('whose client takes nothing are all closed, though the first of them cuts the session', async () => {
+    const warnings = takeWarnings()
+    const clock = new ManualClock()
+    const sluice = createSluice({ clock, sweepMs: Number.POSITIVE_INFINITY, heartbeat: { format: 'none' } })
+    const opened: SSEHandler[] = []
+    const server = createHttp2Server((req, res) => {
+      const sse = sluice.open(req, res)
+      if (sse !== null) opened.push(sse)
+    })
+    const port = await listen(server as Server)
+    const more = [3, 5, 7].map((stream) => frame(1, 0x05, stream, headers))
+    stoppedClient(port, null, Buffer.concat([HTTP2_REQUEST, ...more]))
+    await until(() => opened.length === 4)
+    for (const sse of opened) {
+      void (async () => {
+        for await (const permit of sse.demand()) permit.send({ data: 'x'.repeat(100_000) })
+      })()
+    }
+    for (const sse of opened) await untilStuck(sse)
+    // Twice: what was taken before they were stuck is progress.
+    for (const _ of [1, 2]) {
+      clock.advance(31_000)
+      await turns()
+    }
+    const reasons = (await Promise.all(opened.map(({ closed }) => closed))).map(({ reason }) => reason)
+    expect(reasons[0]).toBe('write-stalled')
+    expect(sluice.stats().open).toBe(0)
+    expect(warnings).toEqual([])
+  })
+
+  it('are ended together by a shutdown, in a process that is warned of no leak', async () => {
+    const warnings = takeWarnings()
+    const sluice = createSluice()
+    const server = createHttp2Server((req, res) => void sluice.open(req, res))
+    const port = await listen(server as Server)
+    const session = connectHttp2(`http://127.0.0.1:${port}`)
+    onTestFinished(() => session.destroy())
+    const streams = Array.from({ length: 20 }, () => session.request({ ':path': '/' }).resume())
+    await until(() => sluice.stats().open === 20)
+    const isClosed = new Promise((resolve) => server.close(resolve))
+    expect(await sluice.shutdown()).toMatchObject({ streams: 20, reset: 0 })
+    await isClosed
+    await until(() => streams.every(({ closed }) => closed))
+    expect(warnings).toEqual([])
+  })
 })
 
 describe('shutdown', () => {
